@@ -1,0 +1,55 @@
+# `make` says what there is to do. Everything that these commands make is ignored by git, and `make clean` removes it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean $(LINTERS)
+
+help: ## Say what there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.ready ## Make .venv: this collection, live from this folder, with all tools
+
+demo: setup ## Take two nodes on this machine to a verified training run
+	@$(BIN)/python tools/demo.py
+
+test: setup lint ## Run every check: lint, then unit and integration tests
+	@$(BIN)/pytest
+
+lint: setup ## Check code and YAML, without network once the tools are there
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory --keep-going --jobs=2 \
+		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(LINTERS)
+
+clean: ## Remove all that make has made
+	@rm -rf .venv .venv-path .cache .demo .ansible .hypothesis artifacts dist tests/output
+	@rm -f gpufleet-axolotl-*.tar.gz changelogs/.plugin-cache.yaml
+	@find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The virtual environment is made anew when what defines it changes.
+.venv/.ready: pyproject.toml tools/hatch_build.py tools/make_venv.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 "$(PYTHON) is missing" \
+		"or older than 3.11. Install a newer one and name it: make PYTHON=python3.11 setup"; exit 1; }
+	@$(PYTHON) tools/make_venv.py
+	@touch $@
+
+lint-ruff:
+	@ruff check --quiet .
+	@ruff format --quiet --check .
+
+lint-mypy:
+	@mypy --no-error-summary
+
+lint-yaml:
+	@yamllint --strict .
+
+# ansible-lint takes everything below the current folder's git; ANSIBLE_HOME keeps what it caches out of yours.
+lint-ansible:
+	@ANSIBLE_HOME="$(CURDIR)/.cache/ansible" ansible-lint --quiet --strict
+
+lint-changelog:
+	@antsibull-changelog lint
+
+lint-sanity:
+	@python tools/sanity.py
