@@ -70,7 +70,8 @@ def tokenizer(vocab: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
+            # A known word is one token, so every row has the same length and N nodes see N times one node's tokens.
+            "ignore_merges": True,
             "vocab": vocab,
             "merges": merges,
         },
@@ -137,7 +138,8 @@ def safetensors(shapes: dict[str, tuple[int, ...]], generator: random.Random) ->
         else:
             # A sum of twelve uniform integers is nearly normal, and exact: gauss() depends on the C library, and
             # sum() of floats on the version of Python.
-            values = [INITIALIZER_RANGE * (sum(generator.getrandbits(16) for _unused in range(12)) / 2**16 - 6.0) for _unused in range(count)]
+            sums = [sum(generator.getrandbits(16) for _unused in range(12)) for _unused in range(count)]
+            values = [INITIALIZER_RANGE * (total / 2**16 - 6.0) for total in sums]
         start = len(body)
         body += struct.pack(f"<{count}f", *values)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, len(body)]}
