@@ -46,7 +46,7 @@ lint-yaml:
 
 # ansible-lint takes everything below the current folder's git; ANSIBLE_HOME keeps what it caches out of yours.
 lint-ansible:
-	@ANSIBLE_HOME="$(CURDIR)/.cache/ansible" ansible-lint --quiet --strict
+	@ANSIBLE_HOME="$(CURDIR)/.cache/ansible" ansible-lint --strict -q
 
 lint-changelog:
 	@antsibull-changelog lint

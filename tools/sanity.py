@@ -28,14 +28,14 @@ HOME = CACHE / "home"
 PASSED = CACHE / "passed"
 READY = ROOT / ".venv" / ".ready"  # younger than PASSED when the tools have changed since
 
+# ensurepip runs as a process of its own, since it switches pip's configuration off in the process that calls it.
 GET_PIP = """\
-import ensurepip
 import subprocess
 import sys
 
-ensurepip.bootstrap()
 packages = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *packages])
+subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
+subprocess.check_call([sys.executable, "-m", "pip", "install", "-qq", *packages])
 """
 
 
@@ -83,7 +83,7 @@ def prepare_home() -> None:
     ).stdout
     core = runpy.run_path(str(ROOT / "plugins/module_utils/core/uv_environment.py"))
     parser = configparser.RawConfigParser()
-    parser["global"] = core["parse_pip_config_list"](listing)
+    parser["global"] = {**core["parse_pip_config_list"](listing), "quiet": "2"}
     with settings.open("w", encoding="utf-8") as stream:
         parser.write(stream)
 
@@ -105,12 +105,25 @@ def main() -> int:
     PASSED.unlink(missing_ok=True)
     prepare_home()
     ansible_test = Path(sys.executable).parent / "ansible-test"
+    # This Python alone: a python3.9 on PATH may be a version manager's stub that doesn't run, which ends ansible-test.
+    # ruff holds what travels to the nodes to the syntax of 3.9.
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     result = subprocess.run(
-        [ansible_test, "sanity", "--color", "no"], cwd=COPY, env={**os.environ, "HOME": str(HOME)}, check=False
-    ).returncode
-    if result == 0:
-        PASSED.touch()
-    return result
+        [ansible_test, "sanity", "--color", "no", "--python", python],
+        cwd=COPY,
+        env={**os.environ, "HOME": str(HOME)},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode:
+        print(result.stdout)
+        return result.returncode
+    PASSED.touch()
+    tests = set(re.findall(r'Running sanity test "(.+?)"', result.stdout))
+    print(f"ansible-test sanity: {len(tests)} tests passed")
+    return 0
 
 
 if __name__ == "__main__":
