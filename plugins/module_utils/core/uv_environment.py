@@ -60,9 +60,7 @@ def uv_environment(pip_config: Mapping[str, str]) -> dict[str, str]:
     has set for uv itself should win: `{**uv_environment(config), **os.environ}`. pip's `trusted-host` is left out on
     purpose: nothing here switches certificate checks off.
     """
-    environment = {
-        variable: pip_config[option] for option, variable in SINGLE_VALUES.items() if pip_config.get(option)
-    }
+    environment = {variable: pip_config[option] for option, variable in SINGLE_VALUES.items() if pip_config.get(option)}
     find_links = pip_config.get("find-links", "").split()
     if find_links:
         environment["UV_FIND_LINKS"] = ",".join(find_links)

@@ -96,7 +96,12 @@ def test_all_indexes_are_searched_only_where_pip_has_several() -> None:
 
 def test_no_index_leaves_the_find_links_alone() -> None:
     environment = uv_environment(
-        {"no-index": "1", "find-links": "/srv", "index-url": "https://a.example", "extra-index-url": "https://b.example"}
+        {
+            "no-index": "1",
+            "find-links": "/srv",
+            "index-url": "https://a.example",
+            "extra-index-url": "https://b.example",
+        }
     )
     assert environment == {"UV_FIND_LINKS": "/srv", "UV_DEFAULT_INDEX": EMPTY_INDEX}
 
