@@ -21,7 +21,9 @@ from typing import Any
 
 SEED = 20260724
 ROWS = 64
-WORDS = "the cluster node rank port fabric model config hash launch train step loss gpu link verb data shard batch token"
+WORDS = (
+    "the cluster node rank port fabric model config hash launch train step loss gpu link verb data shard batch token"
+)
 SPECIAL_TOKENS = ("<s>", "</s>", "<pad>")
 
 HIDDEN, INTERMEDIATE, LAYERS, HEADS, KEY_VALUE_HEADS, POSITIONS = 32, 64, 2, 4, 2, 1024
@@ -36,7 +38,7 @@ def byte_alphabet() -> list[str]:
 
 
 def vocabulary() -> tuple[dict[str, int], list[list[str]]]:
-    """Every byte and every word of the dataset, with and without the space before it, and the merges that build them."""
+    """Every byte, every word of the dataset with and without a space before it, and the merges that build them."""
     tokens = [*SPECIAL_TOKENS, *byte_alphabet()]
     merges: list[list[str]] = []
     space = byte_alphabet()[ord(" ")]
@@ -165,7 +167,11 @@ def fixture() -> dict[str, bytes]:
     documents = {
         "model/config.json": model_config(len(vocab)),
         "model/tokenizer.json": tokenizer(vocab, merges),
-        "model/tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": POSITIONS, **names},
+        "model/tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": POSITIONS,
+            **names,
+        },
     }
     files = {path: (json.dumps(document, indent=1) + "\n").encode() for path, document in documents.items()}
     files["model/model.safetensors"] = safetensors(weight_shapes(len(vocab)), generator)

@@ -88,7 +88,9 @@ def lock_key(
 ) -> str:
     """Base name of the lock for these inputs. It holds the Python version so that people can tell locks apart."""
     if not _FILE_NAME.fullmatch(python_version):
-        raise ReleaseNameError(f"the Python version must look like 3.11, found {python_version!r}: set axolotl_python_version")
+        raise ReleaseNameError(
+            f"the Python version must look like 3.11, found {python_version!r}: set axolotl_python_version"
+        )
     inputs = lock_inputs(commit, extras, requirements, python_version, python_platform, torch_backend)
     return f"{commit[:_SHORT]}-py{python_version}-{_digest(inputs)}"
 
