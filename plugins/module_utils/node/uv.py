@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 
 from ..core.uv_environment import parse_pip_config_list, uv_environment
 from .commands import run
@@ -36,3 +39,21 @@ def uv_settings(cache_dir: str = "") -> dict[str, str]:
         settings["UV_CACHE_DIR"] = cache_dir
     own = {name: value for name, value in os.environ.items() if name in settings and name != "UV_CACHE_DIR"}
     return {**settings, **own, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+@contextlib.contextmanager
+def only_one(uv: str, settings: Mapping[str, str]) -> Iterator[None]:
+    """Let one process at a time fill uv's cache on this machine.
+
+    Two at once from an empty cache fetch and unpack every package twice, which takes longer than one after the
+    other: the second finds everything there. Locking the folder itself leaves no file behind. A folder on network
+    storage refuses such a lock, and there nobody waits.
+    """
+    folder = run([uv, "cache", "dir"], 10, env=settings).stdout.strip()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,89 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holds what the nodes returned against the rules, once for the whole fleet; the rules are in plugin_utils."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, readings, rules_preflight, rules_run
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_steps
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
+
+Results = Mapping[str, Mapping[str, Any]]
+Judgement = tuple[list[Finding], dict[str, Any]]
+
+
+class ActionModule(FleetAction):
+    """Returns `findings` and `evidence`; never fails by itself, the verdict does."""
+
+    _VALID_ARGS = frozenset({"rules", "results", "plan"})
+
+    def run(self, tmp: Any = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        registered = self._task.args["results"]
+        results = {name: self.results(task_vars, str(variable)) for name, variable in registered.items()}
+        findings, found = JUDGES[str(self._task.args["rules"])](self._task.args.get("plan") or {}, results)
+        secrets = self.secrets(task_vars)
+        return {
+            "changed": False,
+            "findings": _masked([finding.as_dict() for finding in findings], secrets),
+            "evidence": _masked(found, secrets),
+        }
+
+
+def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
+    findings = [*fingerprints.findings, *rules_preflight.examine(plan, fingerprints.values)]
+    listener = results["listener"].get(plan["head"]) or {}
+    probes = {
+        node: result["ports"]
+        for node, result in results["probe"].items()
+        if result and isinstance(result.get("ports"), Mapping)
+    }
+    findings += rules_preflight.reachability(plan, listener, probes)
+    return findings, {"fingerprints": fingerprints.values}
+
+
+def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+    read = readings.read(results["evidence"], "evidence", "reading the evidence")
+    nodes = {node: value for node, value in read.values.items() if value}
+    if not nodes:
+        return read.findings, {}
+    plan = evidence.recorded_plan(nodes)
+    machines = {node: str(value["run"]["plan"]["machine"]) for node, value in nodes.items()}
+    summary = evidence.summarise(plan, nodes, machines)
+    return [*read.findings, *rules_run.judge(plan, summary)], summary
+
+
+def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]:
+    rule = getattr(rules_steps, which)
+
+    def judge(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+        findings, found = rule(plan, results["step"])
+        return findings, found
+
+    return judge
+
+
+JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]] = {
+    "preflight": _preflight,
+    "run": _run,
+    **{name: _steps(name) for name in ("reached", "provisioned", "started", "stopped", "running", "collected")},
+}
+
+
+def _masked(value: Any, secrets: list[str]) -> Any:
+    """Log text may repeat a secret."""
+    if isinstance(value, str):
+        return mask(value, secrets)
+    if isinstance(value, Mapping):
+        return {str(key): _masked(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, secrets) for item in value]
+    return value

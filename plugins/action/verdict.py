@@ -1,0 +1,64 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes the verdict of a verb, shows it, and fails the play when it is a fail; the only writer of these artifacts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.utils.display import Display
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import report, verdict
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
+
+display = Display()
+COLOURS = {verdict.PASS: "bright green", verdict.FAIL: "bright red"}
+
+
+class ActionModule(FleetAction):
+    """`state` is begun (an unfinished fail), gate (go on unless there are errors) or final."""
+
+    _VALID_ARGS = frozenset({"verb", "state", "findings", "plan", "evidence", "unfinished"})
+
+    def run(self, tmp: Any = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        store = self.store(task_vars)
+        try:
+            return self._run(store, self._task.args, self.nodes(task_vars))
+        except ArtifactError as error:
+            return {"failed": True, "msg": str(error)}
+
+    def _run(self, store: ArtifactStore, arguments: Mapping[str, Any], nodes: list[str]) -> dict[str, Any]:
+        verb, state = str(arguments["verb"]), str(arguments["state"])
+        path = store.verdict_path(verb)
+        # The process that forks all of one command's tasks tells this command from another one.
+        controller = {"host": socket.gethostname(), "pid": os.getppid()}
+        if state == "begun":
+            store.write_json(path, {**verdict.begun(verb, bool(self._task.check_mode), controller), "nodes": nodes})
+            return {"changed": False, "artifact": str(path)}
+        artifact = store.read(path)
+        if artifact.get("controller") != controller:
+            raise ArtifactError(f"another {verb} (pid {artifact['controller']['pid']}) writes {path}: run it in another folder")
+        findings = [Finding.from_dict(dict(finding)) for finding in arguments.get("findings") or []]
+        artifact = verdict.merged(artifact, findings, arguments.get("plan"), arguments.get("evidence"))
+        outcome = verdict.closed(artifact, unfinished=bool(arguments.get("unfinished")))
+        if state == "gate" and outcome["verdict"] == verdict.PASS:
+            store.write_json(path, artifact)
+            if verb == "launch" and artifact["run_id"] and not artifact["check"]:
+                store.write_json(store.run_folder(artifact["run_id"]) / "plan.json", artifact["plan"])
+            return {"changed": False, "artifact": str(path)}
+        return self._close(store, path, outcome)
+
+    def _close(self, store: ArtifactStore, path: Any, outcome: dict[str, Any]) -> dict[str, Any]:
+        store.write_json(path, outcome)
+        if outcome["verb"] == "launch" and outcome["evidence"].get("outcomes"):
+            store.write(store.run_folder(outcome["run_id"]) / "report.md", report.markdown(outcome))
+        display.display(verdict.text(outcome), color=COLOURS[outcome["verdict"]])
+        failed = outcome["verdict"] == verdict.FAIL
+        return {"changed": False, "failed": failed, "msg": verdict.line(outcome), "artifact": str(path)}

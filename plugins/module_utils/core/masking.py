@@ -1,0 +1,46 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps secrets out of whatever leaves a node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_?KEY", re.IGNORECASE)
+"""Names of variables and config keys that hold secrets by common usage (HF_TOKEN, WANDB_API_KEY, hub_token ...)."""
+
+MASK = "********"
+_SHORTEST = 4
+"""Shorter values are left: they would blot out ordinary words, and a secret that short protects nothing."""
+
+# Hugging Face and OpenAI-style tokens and keys in URLs, wherever they came from
+_TOKEN = re.compile(r"\b(?:hf|sk|ghp|github_pat)[_-][A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_ASSIGNMENT = re.compile(
+    r"(?P<name>[\w.-]*(?:" + SECRET_NAME.pattern + r")[\w.-]*['\"]?\s*[:=]\s*['\"]?)(?P<value>[^\s'\",}]+)", re.IGNORECASE
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable's name says that its value is a secret.
+
+    ``tokenizer_type`` or ``pad_token`` are none: what matters is a token by itself, not its plural or a compound
+    of the tokenizer.
+    """
+    return bool(SECRET_NAME.search(name)) and not _HARMLESS.search(name)
+
+
+_HARMLESS = re.compile(r"tokeniz|tokens|(?:pad|bos|eos|unk|sep|cls|mask)_token|token_(?:id|type)", re.IGNORECASE)
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Replace the given values, and what looks like a credential, by MASK."""
+    for value in sorted({value for value in secrets if len(value) >= _SHORTEST}, key=len, reverse=True):
+        text = text.replace(value, MASK)
+    text = _TOKEN.sub(MASK, text)
+    return _ASSIGNMENT.sub(_mask_assignment, text)
+
+
+def _mask_assignment(match: re.Match[str]) -> str:
+    return match["name"] + MASK if is_secret_name(match["name"]) else match.group()

@@ -1,0 +1,138 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a run starts, and when it ends: the head's decision from what every node reported.
+
+Pure: times are seconds of the head's monotonic clock, given by the caller. One node that fails ends the run on all,
+because the others could only wait for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Iterable
+
+# Phases of a node's part
+JOINING, RUNNING, ENDING, ENDED = "joining", "running", "ending", "ended"
+# Outcomes of a node's part, known once it has ended
+FINISHED, FAILED, STOPPED, CALLED_OFF = "finished", "failed", "stopped", "called_off"
+# Orders of the head
+WAIT, GO, END = "wait", "go", "end"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What the head tells every node: `wait` for the others, `go`, or `end` for a reason."""
+
+    kind: str
+    reason: str = ""
+    first_failure: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass
+class NodeState:
+    """What the head knows of one node."""
+
+    name: str
+    rank: int
+    report: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The newest report: phase, outcome, exit_code, signal, step, total_steps, loss, error, worker_end."""
+    seen_at: float | None = None
+    """When the newest report came; None before the first."""
+    worker_ended_at: float | None = None
+    """When it was first reported that a trainer process of this node had ended."""
+
+    @property
+    def phase(self) -> str:
+        return str(self.report.get("phase", JOINING))
+
+    def take(self, report: dict[str, Any], now: float) -> None:
+        """Take a report that came at `now`."""
+        self.report, self.seen_at = report, now
+        if report.get("worker_end") and self.worker_ended_at is None:
+            self.worker_ended_at = now
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchSettings:
+    """Times in seconds: for all nodes to join, and how long a node may stay silent."""
+
+    join_timeout: float
+    grace: float
+
+
+def decide(nodes: Iterable[NodeState], started_at: float, now: float, settings: WatchSettings) -> Order:
+    """The order that follows from the nodes' states; the caller keeps the first `end`.
+
+    Args:
+        nodes: every node of the run, in rank order.
+        started_at: when the head began to listen.
+        now: the present.
+        settings: how long to wait.
+    """
+    nodes = list(nodes)
+    stopped = [node for node in nodes if node.report.get("outcome") == STOPPED]
+    if stopped:
+        return Order(END, f"stopped on request on {stopped[0].name}")
+    failed = [node for node in nodes if node.report.get("outcome") == FAILED]
+    if failed:
+        failure = first_failure(nodes, failed[0])
+        return Order(END, f"{failure['node']}: {failure['what']}", failure)
+    called_off = [node for node in nodes if node.report.get("outcome") == CALLED_OFF]
+    if called_off:
+        # A node that ended its own part for a reason of its own (it lost the head, say, and came back).
+        return _end(called_off[0], str(called_off[0].report.get("reason", "it ended its part")))
+    missing = [node for node in nodes if node.seen_at is None]
+    if missing and now - started_at > settings.join_timeout:
+        names = ", ".join(node.name for node in missing)
+        return _end(missing[0], f"{names} did not join within {settings.join_timeout:.0f} s")
+    for node in nodes:
+        if node.phase != ENDED and node.seen_at is not None and now - node.seen_at > settings.grace:
+            return _end(node, f"nothing heard of it for {settings.grace:.0f} s: node, network or supervisor is gone")
+    return Order(WAIT if missing else GO)
+
+
+def first_failure(nodes: Iterable[NodeState], reported: NodeState) -> dict[str, Any]:
+    """Name the first failure.
+
+    The first node whose trainer gave up need not be the one that failed: when a process dies, its peers may notice
+    and give up before its own launcher does. So blame goes to the node where a trainer process ended first.
+    """
+    ended = [node for node in nodes if node.worker_ended_at is not None]
+    culprit = min(ended, key=lambda node: node.worker_ended_at or 0.0, default=reported)
+    if culprit.report.get("outcome") == FAILED:
+        what = describe_exit(culprit.report)
+    else:
+        worker = culprit.report.get("worker_end") or {}
+        what = f"trainer process of rank {worker.get('rank')} (pid {worker.get('pid')}) ended first"
+    return _failure(culprit, what)
+
+
+def describe_exit(report: dict[str, Any]) -> str:
+    """Say how a trainer ended, with the last error of its log."""
+    if report.get("start_error"):
+        return f"the trainer could not be started: {report['start_error']}"
+    code, number = report.get("exit_code"), report.get("signal")
+    what = f"trainer killed by signal {number}" if number else f"trainer exited with {code}"
+    worker = report.get("worker_failure") or {}
+    if worker.get("exit_code", 0) < 0:
+        what += f"; its worker with local rank {worker.get('local_rank')} was killed by signal {-worker['exit_code']}"
+    detail = report.get("error")
+    return f"{what} ({detail})" if detail else what
+
+
+def _failure(node: NodeState, what: str) -> dict[str, Any]:
+    rank = (node.report.get("worker_end") or {}).get("rank")
+    return {
+        "node": node.name,
+        "node_rank": node.rank,
+        "rank": rank,
+        "what": what,
+        "exit_code": node.report.get("exit_code"),
+        "signal": node.report.get("signal"),
+        "at": node.report.get("at"),
+    }
+
+
+def _end(node: NodeState, what: str) -> Order:
+    return Order(END, f"{node.name}: {what}", _failure(node, what))

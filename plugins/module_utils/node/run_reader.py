@@ -1,0 +1,74 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of the runs on this node: their records, held against the processes that really are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import processes
+from .run_directory import RunDirectory, read_json, run_directories
+
+
+_PLAN = ("argv", "release_id", "nproc_per_node", "master_port", "watch_port", "expected_tokens", "config", "machine")
+
+
+def mark_of(folder: RunDirectory) -> str:
+    """What this node's processes of the run carry in their environment."""
+    return f"{folder.run_id}/{read_json(folder.node_file).get('node')}"
+
+
+def supervisor_of(folder: RunDirectory) -> processes.Identity | None:
+    """The supervisor's identity while it lives."""
+    recorded = read_json(folder.state_file).get("supervisor")
+    identity = processes.Identity(*recorded) if recorded else None
+    return identity if identity and processes.is_alive(identity) else None
+
+
+def processes_of(folder: RunDirectory) -> list[processes.Identity]:
+    """The run's living processes on this node, the supervisor left out.
+
+    Both ways of finding them are used: below the supervisor while it lives, and by mark, which outlives it.
+    """
+    supervisor = supervisor_of(folder)
+    below = processes.descendants(supervisor.pid) if supervisor else []
+    return sorted({*below, *processes.marked(mark_of(folder))})
+
+
+def is_active(folder: RunDirectory) -> bool:
+    """Whether anything of the run is alive here."""
+    return supervisor_of(folder) is not None or bool(processes_of(folder))
+
+
+def read_run(folder: RunDirectory) -> dict[str, Any]:
+    """The run's state on this node as it really is."""
+    node = read_json(folder.node_file)
+    state = read_json(folder.state_file)
+    tree = processes_of(folder)
+    return {
+        "run_id": folder.run_id,
+        "path": folder.path,
+        "node": node.get("node"),
+        "node_rank": node.get("node_rank"),
+        "fleet": node.get("fleet", []),
+        "plan": {name: node.get(name) for name in _PLAN},
+        "state": state,
+        "supervisor_alive": supervisor_of(folder) is not None,
+        "processes": [identity.pid for identity in tree],
+        "watch": read_json(folder.fleet_file),
+    }
+
+
+def active_runs(runs: str) -> list[RunDirectory]:
+    """Every run of which something is alive on this node."""
+    return [folder for folder in run_directories(runs) if is_active(folder)]
+
+
+def find_run(runs: str, run_id: str) -> RunDirectory | None:
+    """The named run; without a name the newest active one, else the newest."""
+    folders = run_directories(runs)
+    if run_id:
+        return next((folder for folder in folders if folder.run_id == run_id), None)
+    active = [folder for folder in folders if is_active(folder)]
+    return (active or folders or [None])[-1]  # type: ignore[list-item]

@@ -1,0 +1,309 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Supervises one node's part of a run, from joining the watch to the record of how it ended.
+
+Runs on the node as ``python3 supervisor.zip RUN_DIRECTORY``, detached from whoever started it, with the standard
+library alone. It joins the watch, starts the trainer when every node has joined, reports, and ends the whole process
+tree when the trainer fails, a peer fails, contact is lost for too long, or it is told to stop (SIGTERM).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from ..core import watch_rules
+from ..core.evidence_summary import LogSummary
+from ..core.watch_rules import CALLED_OFF, END, ENDED, ENDING, FAILED, FINISHED, GO, JOINING, RUNNING, STOPPED, WAIT
+from ..core.watch_rules import NodeState, Order, WatchSettings
+from . import processes
+from .log_reader import LogReader
+from .run_directory import RunDirectory, read_json, write_json
+from .trainer import Trainer, Worker, become_subreaper
+from .watch import REPORT_INTERVAL, HeadEnd, NodeEnd, WatchError
+
+ORDERS = (WAIT, GO, END)
+LINGER = 5.0
+"""Seconds that a stopped head waits for a silent peer before it leaves; whoever stops it stops the others too."""
+SCAN_INTERVAL = 15.0
+EAGER = 300.0
+"""Seconds in which a started trainer's processes are looked at every second; later every SCAN_INTERVAL, because
+reading a large host's process table each second would cost a share of a core for weeks."""
+SETTLE = 3.0
+"""Seconds that the launcher gets to say what became of a worker that died here, before it is ended itself:
+torchrun looks at its workers every 0.1 s and then ends the others."""
+
+
+def utc_now() -> str:
+    """The wall clock, for people."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class Supervisor:
+    """One node's part of one run."""
+
+    def __init__(self, folder: RunDirectory) -> None:
+        self.folder = folder
+        self.node: dict[str, Any] = read_json(folder.node_file)
+        secrets = read_json(folder.secrets_file)
+        os.unlink(folder.secrets_file)  # from here on they are in this process's memory alone
+        self.key = str(secrets["watch_key"])
+        self.secret_environment: dict[str, str] = secrets.get("environment", {})
+        self.settings = WatchSettings(float(self.node["join_timeout"]), float(self.node["watch_grace"]))
+        self.is_head = self.node["node_rank"] == 0
+        self.started_at = time.monotonic()
+        self.order = Order(WAIT)
+        self.stop_requested = False
+        self.trainer: Trainer | None = None
+        self.trainer_started = self.scanned = 0.0
+        self.summary = LogSummary()
+        self.log = LogReader(folder.trainer_log)
+        self.changed = asyncio.Event()
+        self.peers = {
+            name: NodeState(name, rank) for rank, name in enumerate(self.node["fleet"])
+        }  # the head alone fills it
+        self.state: dict[str, Any] = {
+            "run_id": folder.run_id,
+            "node": self.node["node"],
+            "node_rank": self.node["node_rank"],
+            "phase": JOINING,
+            "outcome": None,
+            "supervisor": list(_identity(os.getpid())),
+            "joining_at": utc_now(),
+        }
+
+    # What is known, and to whom it is told
+
+    def record(self, **facts: Any) -> None:
+        """Note facts in the state, keep them on disk, and have them reported at once."""
+        self.state.update(facts)
+        write_json(self.folder.state_file, self.state)
+        self.changed.set()
+
+    def report(self) -> dict[str, Any]:
+        """What the head needs to know of this node."""
+        names = ("phase", "outcome", "exit_code", "signal", "start_error", "reason", "worker_end", "processes", "at")
+        facts = {name: self.state[name] for name in names if self.state.get(name) is not None}
+        facts.update(step=self.summary.step, total_steps=self.summary.total_steps, loss=self.summary.loss)
+        facts["tokens"] = self.summary.newest.get("tokens/total")
+        facts["error"] = self.summary.errors[0] if self.summary.errors else None
+        facts["worker_failure"] = self.summary.worker_failures[0] if self.summary.worker_failures else None
+        # NaN, which equals nothing, is no JSON
+        return {name: value for name, value in facts.items() if value is not None and value == value}
+
+    def take(self, node: str, report: dict[str, Any]) -> Order:
+        """The head takes a report (its own too) and answers with the order for everybody."""
+        now = time.monotonic()
+        self.peers[node].take(report, now)
+        self.obey(watch_rules.decide(self.peers.values(), self.started_at, now, self.settings))
+        return self.order
+
+    def obey(self, order: Order) -> None:
+        """Take an order over; the main task acts on it. There is no way back, and the first reason to end stays."""
+        if ORDERS.index(order.kind) > ORDERS.index(self.order.kind):
+            self.order = order
+            self.changed.set()
+
+    def stop(self) -> None:
+        """Somebody asks for this run's end."""
+        self.stop_requested = True
+        self.obey(Order(END, f"stopped on request on {self.node['node']}"))
+
+    # The watch
+
+    async def watch_as_head(self) -> None:
+        """Listen to the others and decide, until all of them have ended or fallen silent."""
+        head = HeadEnd(self.key, set(self.peers) - {self.node["node"]}, self.take)
+        try:
+            await head.listen(self.node["head_address"], self.node["watch_port"])
+        except OSError as error:
+            self.obey(Order(END, f"the watch can't listen on port {self.node['watch_port']}: {error.strerror}"))
+            await self._until_ended()
+            return
+        while True:
+            self.take(self.node["node"], self.report())
+            self.write_fleet()
+            now = time.monotonic()
+            patience = LINGER if self.stop_requested else self.settings.grace
+            unheard = [
+                peer
+                for peer in self.peers.values()
+                if peer.phase != ENDED and now - (peer.seen_at or self.started_at) <= patience
+            ]
+            if self.state["phase"] == ENDED and not unheard:
+                break
+            await self._pause(REPORT_INTERVAL)
+        await asyncio.sleep(REPORT_INTERVAL)  # the last report is being answered
+        head.close()
+
+    def write_fleet(self) -> None:
+        """Keep what the head knows of everybody, for whoever follows the run."""
+        now = time.monotonic()
+        nodes = {
+            peer.name: {
+                **peer.report,
+                "node_rank": peer.rank,
+                "phase": peer.phase,
+                "silent_for": None if peer.seen_at is None else round(now - peer.seen_at, 1),
+            }
+            for peer in self.peers.values()
+        }
+        fleet = {"at": utc_now(), "order": self.order.kind, "reason": self.order.reason, "nodes": nodes}
+        fleet["first_failure"] = self.order.first_failure
+        write_json(self.folder.fleet_file, fleet)
+
+    async def watch_as_node(self) -> None:
+        """Report to the head and follow its orders, until it has heard that this part has ended."""
+        head = NodeEnd(self.key, self.node["node"])
+        last_contact = time.monotonic()
+        while True:
+            try:
+                report = self.report()
+                order, taken = await head.exchange(self.node["head_address"], self.node["watch_port"], report)
+                last_contact = time.monotonic()
+                self.obey(order)
+                if taken == ENDED:
+                    break
+            except (WatchError, OSError, asyncio.TimeoutError) as error:
+                silent = time.monotonic() - last_contact
+                limit = self.settings.join_timeout if self.state["phase"] == JOINING else self.settings.grace
+                if silent > limit:
+                    self.obey(Order(END, f"no contact with the head's supervisor for {silent:.0f} s ({error})"))
+                    if self.state["phase"] == ENDED:
+                        break
+            await self._pause(REPORT_INTERVAL)
+        head.close()
+
+    # The trainer
+
+    async def supervise(self) -> None:
+        """Wait for the order to go, run the trainer, and see it ended."""
+        while self.order.kind == WAIT:
+            await self._pause(REPORT_INTERVAL)
+        if self.order.kind == GO:
+            self.start_trainer()
+            while self.trainer and self.trainer.status is None and self.order.kind != END:
+                self.observe()
+                await self._pause(REPORT_INTERVAL)
+        await self.end_trainer()
+
+    def start_trainer(self) -> None:
+        """Start it; a trainer that can't be started is a failed one."""
+        environment = {**self.node["environment"], **self.secret_environment}
+        environment[processes.RUN_MARK] = f"{self.folder.run_id}/{self.node['node']}"
+        try:
+            self.trainer = Trainer(self.node["argv"], environment, self.node["work_dir"], self.folder.trainer_log)
+        except OSError as error:
+            self.record(start_error=f"{error.filename or self.node['argv'][0]}: {error.strerror}", at=utc_now())
+            return
+        self.trainer_started = time.monotonic()
+        self.record(phase=RUNNING, started_at=utc_now(), trainer=list(_identity(self.trainer.pid)))
+
+    def observe(self) -> None:
+        """Look at the trainer's log, workers and connections."""
+        for line in self.log.new_lines():
+            self.summary.add(line)
+        now = time.monotonic()
+        if self.trainer and (now - self.trainer_started < EAGER or now - self.scanned > SCAN_INTERVAL):
+            self.scanned = now
+            self.state["processes"] = self.trainer.find_workers(self.worker_ended)
+            if self.trainer.sample_connections():
+                write_json(self.folder.connections_file, {"connections": self.trainer.connections()})
+
+    def worker_ended(self, worker: Worker) -> None:
+        """Note the first trainer process that ended: if the run fails, that is where it began."""
+        if self.order.kind != END and not self.state.get("worker_end"):
+            self.record(worker_end={"rank": worker.rank, "pid": worker.identity.pid, "at": utc_now()}, at=utc_now())
+
+    async def end_trainer(self) -> None:
+        """End what is left of the tree, and record how it went and why."""
+        trainer = self.trainer
+        ended_itself = trainer is not None and trainer.status is not None
+        if trainer and self.order.kind == END and self.state.get("worker_end") and not ended_itself:
+            deadline = time.monotonic() + SETTLE
+            while trainer.status is None and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+            ended_itself = trainer.status is not None
+        self.record(phase=ENDING)
+        left = await trainer.end(float(self.node["stop_grace"])) if trainer else 0
+        self.observe()
+        self.summary.add(self.log.rest())
+        exit_code, number = (trainer.exit_code, trainer.signal) if trainer else (None, None)
+        if self.stop_requested and not ended_itself:
+            outcome, reason = STOPPED, self.order.reason
+        elif self.state.get("start_error") or (ended_itself and exit_code != 0):
+            outcome = FAILED
+            facts = {**self.report(), "exit_code": exit_code, "signal": number}
+            reason = watch_rules.describe_exit(facts)
+        elif ended_itself:
+            outcome, reason = FINISHED, "trainer exited with 0"
+        else:
+            outcome, reason = CALLED_OFF, self.order.reason
+        self.record(
+            phase=ENDED, outcome=outcome, reason=reason, exit_code=exit_code, signal=number, left=left, at=utc_now()
+        )
+
+    # The whole
+
+    async def run(self) -> None:
+        """Do it all; returns when this part has ended and the head knows."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        become_subreaper()
+        self.record()
+        watch = self.watch_as_head() if self.is_head else self.watch_as_node()
+        await asyncio.gather(self.supervise(), watch)
+        self.record(first_failure=self.order.first_failure, end_reason=self.order.reason, closed_at=utc_now())
+
+    def _child_ended(self) -> None:
+        if self.trainer:
+            self.trainer.reap()
+            self.changed.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but wake up when something has happened."""
+        try:
+            await asyncio.wait_for(self.changed.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
+        self.changed.clear()
+
+    async def _until_ended(self) -> None:
+        while self.state["phase"] != ENDED:
+            await asyncio.sleep(0.1)
+
+
+def _identity(pid: int) -> processes.Identity:
+    process = processes.read_process(pid)
+    return process.identity if process else processes.Identity(pid, 0)
+
+
+def record_loss(folder: RunDirectory) -> None:
+    """Record that the supervisor itself was ended (ExecStopPost of its unit, when all its processes are gone)."""
+    state = read_json(folder.state_file)
+    if not state.get("closed_at"):
+        reason = f"the supervisor ended with {os.environ.get('SERVICE_RESULT')} ({os.environ.get('EXIT_STATUS')})"
+        state.update(phase=ENDED, outcome=FAILED, reason=reason, at=utc_now(), closed_at=utc_now())
+        write_json(folder.state_file, state)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of supervisor.zip: ``[--record-loss] RUN_DIRECTORY``."""
+    os.umask(0o027)
+    folder = RunDirectory(arguments[-1])
+    if arguments[0] == "--record-loss":
+        record_loss(folder)
+    else:
+        asyncio.run(Supervisor(folder).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node's trainer: the process tree that a launcher starts, with its workers and their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+from typing import Any, Callable, NamedTuple
+
+from . import processes, sockets
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # include/uapi/linux/prctl.h
+MAX_CONNECTIONS = 4096
+"""Connections kept per node: with 8 workers in a full mesh that is 512 peers, and any one link joins two workers."""
+
+
+_libc = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a child must not import
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children, so that a worker can't slip away by outliving its launcher."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_with_parent() -> None:
+    # Should the supervisor be killed, the launcher gets SIGTERM, which torchrun hands on to its workers.
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+class Worker(NamedTuple):
+    """A process that trains: one that torchrun gave a rank."""
+
+    identity: processes.Identity
+    rank: int
+
+
+class Trainer:
+    """Starts the launcher, knows its workers, and ends the whole tree."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str], folder: str, log: str) -> None:
+        # Straight into the file, without a pipe: the log goes on whatever becomes of the supervisor.
+        with open(log, "ab", buffering=0) as output:
+            self._process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        self.pid = self._process.pid
+        self.status: int | None = None
+        self.workers: dict[int, Worker] = {}
+        self._connections: dict[tuple[int, sockets.Endpoint, sockets.Endpoint], None] = {}
+
+    def reap(self) -> None:
+        """Collect every child that has ended: the launcher, whose status is kept, and orphans that came to us."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self.status = status
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The launcher's exit code; None while it runs or when a signal ended it."""
+        return None if self.status is None or os.WIFSIGNALED(self.status) else os.waitstatus_to_exitcode(self.status)
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the launcher, if one did."""
+        return os.WTERMSIG(self.status) if self.status is not None and os.WIFSIGNALED(self.status) else None
+
+    def tree(self) -> list[processes.Identity]:
+        """Every living process of the run on this node."""
+        return processes.descendants(os.getpid())
+
+    def find_workers(self, on_end: Callable[[Worker], None]) -> int:
+        """Look for workers that started since the last call; `on_end` is called the moment one of them ends.
+
+        Returns:
+            how many processes the trainer has.
+        """
+        tree = self.tree()
+        for identity in tree:
+            if identity.pid in self.workers:
+                continue
+            environment = processes.environment_of(identity.pid)
+            if "LOCAL_RANK" in environment and environment.get("RANK", "").isdigit():
+                worker = Worker(identity, int(environment["RANK"]))
+                # A worker's own helpers (data loaders, compilers) inherit its environment: the first one is it.
+                if worker.rank not in {known.rank for known in self.workers.values()}:
+                    self.workers[identity.pid] = worker
+                    _call_at_end(worker, on_end)
+        return len(tree)
+
+    def sample_connections(self) -> bool:
+        """Add the workers' established connections to those seen so far; True where there was a new one."""
+        before = len(self._connections)
+        for pid, rows in sockets.connections_of(self.workers).items():
+            for row in rows:
+                if len(self._connections) < MAX_CONNECTIONS:
+                    self._connections[(self.workers[pid].rank, row.local, row.remote)] = None
+        return len(self._connections) > before
+
+    def connections(self) -> list[dict[str, Any]]:
+        """What was seen: which rank held a connection from where to where."""
+        return [{"rank": rank, "local": list(local), "remote": list(remote)} for rank, local, remote in self._connections]
+
+    async def end(self, grace: float) -> int:
+        """End the whole tree: SIGTERM, and SIGKILL for what is left after `grace` seconds.
+
+        Returns:
+            how many processes outlived even that (in uninterruptible sleep, say).
+        """
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+            processes.signal_all(self.tree(), number)
+            deadline = asyncio.get_running_loop().time() + seconds
+            while asyncio.get_running_loop().time() < deadline:
+                self.reap()
+                if not self.tree():
+                    return 0
+                await asyncio.sleep(0.05)
+        return len(self.tree())
+
+
+def _call_at_end(worker: Worker, on_end: Callable[[Worker], None]) -> None:
+    """Have the event loop call back when the process ends; without pidfds (kernel < 5.3) its end goes unnoticed here."""
+    try:
+        descriptor = os.pidfd_open(worker.identity.pid)
+    except OSError:
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        on_end(worker)
+
+    loop.add_reader(descriptor, ended)

@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_fingerprint
+short_description: Read everything about a node that must match its peers or be healthy
+version_added: "0.1.0"
+description:
+  - One call per node reads the release (commit, edited files, lock, installed packages, Python, torch), the config's
+    digest, the devices, who holds the given ports, and which runs are active. It judges nothing; the comparison happens
+    once, on the controller (M(gpufleet.axolotl.fleet_findings)).
+  - A probe that fails says so in its place, and the others still report.
+author:
+  - gpufleet.axolotl contributors (@gpufleet)
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing. A port is tested by binding it for a moment.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+options:
+  release:
+    description: Absolute path of the release that is to run.
+    type: path
+    required: true
+  config:
+    description: Absolute path of the Axolotl config.
+    type: path
+    required: true
+  runs:
+    description: Absolute path of the folder with this node's runs.
+    type: path
+    required: true
+  ports:
+    description: Ports that must be free on this node.
+    type: list
+    elements: int
+    default: []
+  accelerator:
+    description: What the trainers run on.
+    type: str
+    choices: [cuda, cpu]
+    default: cuda
+"""
+
+EXAMPLES = r"""
+- name: Read the node
+  gpufleet.axolotl.node_fingerprint:
+    release: /opt/axolotl/releases/0123456789ab-0123456789ab
+    config: /opt/axolotl/work/config.yml
+    runs: /opt/axolotl/runs
+"""
+
+RETURN = r"""
+fingerprint:
+  description:
+    - C(machine) (identity, hostname, user), C(host_python), C(release) (see M(gpufleet.axolotl.release_info)),
+      C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs).
+  returned: always
+  type: dict
+"""
+
+import hashlib
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.node import probe_hardware, run_reader, sockets
+from ..module_utils.node.release_directory import read_release
+
+
+def config_digest(path: str) -> dict:
+    """Digest of the config's bytes, for these are what must be identical."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except OSError as error:
+        return {"path": path, "sha256": None, "size": 0, "error": error.strerror}
+    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "error": None}
+
+
+def port_state(port: int) -> dict:
+    """Whether a port is free, and who holds it."""
+    free = sockets.port_is_free(port)
+    holder = None if free else sockets.port_holder(port)
+    return {"free": free, "holder": holder._asdict() if holder else None}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "path", "required": True},
+            "config": {"type": "path", "required": True},
+            "runs": {"type": "path", "required": True},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "default": "cuda"},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    module.exit_json(
+        changed=False,
+        fingerprint={
+            "machine": probe_hardware.machine(),
+            "host_python": platform.python_version(),
+            "release": read_release(options["release"]),
+            "config": config_digest(options["config"]),
+            "devices": probe_hardware.devices(options["accelerator"]),
+            "ports": {str(port): port_state(port) for port in options["ports"]},
+            "active_runs": [run.run_id for run in run_reader.active_runs(options["runs"])],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compares one value over all nodes, once, and names those that differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
+
+Value = TypeVar("Value", bound=Hashable)
+
+
+class Outliers(NamedTuple):
+    """What most (or the inventory) say, and who says otherwise."""
+
+    expected: object
+    found: dict[object, list[str]]
+
+
+def outliers(values: Mapping[str, Value], head: str, pinned: Value | None = None) -> Outliers:
+    """Name the nodes whose value is not the expected one.
+
+    Args:
+        values: node to value, in rank order.
+        head: the node whose value wins a tie.
+        pinned: the expected value where the inventory gives one; else the majority's is expected.
+
+    Returns:
+        The expected value, and each other value with its nodes, independent of the order of `values`.
+    """
+    expected: object = pinned
+    if pinned is None:
+        counts = Counter(values.values())
+        most = max(counts.values(), default=0)
+        candidates = [value for value, count in counts.items() if count == most]
+        expected = values[head] if values.get(head) in candidates else min(candidates, key=repr, default=None)
+    found: dict[object, list[str]] = {}
+    for host, value in values.items():
+        if value != expected:
+            found.setdefault(value, []).append(host)
+    return Outliers(expected, found)

@@ -1,0 +1,151 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Joins what every node's logs, connections and checkpoints say into one answer: did they train as one world?
+
+Exit codes prove nothing: nodes that never joined train alone, print losses and exit 0. What is asked instead is
+whether the trainer processes of different nodes really held connections to each other, and whether exactly one of
+them spoke for all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+Node = Mapping[str, Any]
+
+
+def joined_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapping[str, str]) -> list[list[int]]:
+    """The worlds that really existed: ranks grouped by the connections between their processes.
+
+    Connections over the rendezvous port are left out: torchrun's agents and the trainers' store meet there even
+    where every node then trains alone.
+
+    Args:
+        plan: the launch plan (master_port, watch_port, nproc_per_node, nodes).
+        nodes: node to its evidence.
+        machines: node to the machine it is on; loopback addresses mean something within one machine only.
+
+    Returns:
+        Groups of global ranks, the largest first.
+    """
+    ignored = {plan["master_port"], plan["watch_port"]}
+    group_of = {rank: {rank} for rank in _all_ranks(plan, nodes)}
+    ends: dict[tuple[Any, ...], set[int]] = {}
+    for node, evidence in nodes.items():
+        for connection in evidence.get("connections", []):
+            local, remote, rank = tuple(connection["local"]), tuple(connection["remote"]), connection["rank"]
+            if local[1] in ignored or remote[1] in ignored or rank not in group_of:
+                continue
+            scope = machines.get(node, node) if _is_loopback(local[0]) else ""
+            ends.setdefault((scope, local, remote), set()).add(rank)
+    for (scope, local, remote), ranks in ends.items():
+        for other in ends.get((scope, remote, local), ()):
+            for rank in ranks:
+                _join(group_of, rank, other)
+    for communicator in _nccl_worlds(nodes):
+        for rank in communicator:
+            if rank in group_of and communicator[0] in group_of:
+                _join(group_of, communicator[0], rank)
+    groups = {id(group): sorted(group) for group in group_of.values()}
+    return sorted(groups.values(), key=lambda group: (-len(group), group))
+
+
+def _all_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[int]:
+    size = plan["nproc_per_node"]
+    return [plan["nodes"][node]["rank"] * size + local for node in nodes for local in range(size)]
+
+
+def _join(group_of: dict[int, set[int]], one: int, other: int) -> None:
+    if group_of[one] is not group_of[other]:
+        small, large = sorted((group_of[one], group_of[other]), key=len)
+        large |= small
+        for rank in small:
+            group_of[rank] = large
+
+
+def _nccl_worlds(nodes: Mapping[str, Node]) -> list[list[int]]:
+    """Communicators that NCCL itself reported, over all nodes, when complete (ranks 0 to nranks - 1)."""
+    ranks: dict[str, set[int]] = {}
+    sizes: dict[str, int] = {}
+    for evidence in nodes.values():
+        for comm_id, communicator in evidence["log"]["nccl_communicators"].items():
+            ranks.setdefault(comm_id, set()).update(communicator["ranks"])
+            sizes[comm_id] = communicator["nranks"]
+    return [sorted(found) for comm_id, found in ranks.items() if found == set(range(sizes[comm_id]))]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapping[str, str]) -> dict[str, Any]:
+    """The run's evidence in one JSON-able mapping.
+
+    Returns:
+        world_size and ranks_seen (of the largest world), worlds, losses (as logged on the first node that has some),
+        nodes_with_losses, step and total_steps, first_tokens_total, transport, outcomes and exit codes per node,
+        first_failure, checkpoints, alive (pids per node), left out nodes are simply absent.
+    """
+    worlds = joined_ranks(plan, nodes, machines)
+    speaking = [node for node in plan["nodes"] if node in nodes and nodes[node]["log"]["loss_count"]]
+    log = nodes[speaking[0]]["log"] if speaking else {}
+    states = {node: evidence["run"]["state"] for node, evidence in nodes.items()}
+    networks = sorted({name for evidence in nodes.values() for name in evidence["log"]["networks"]})
+    return {
+        "world_size": len(worlds[0]) if worlds else 0,
+        "ranks_seen": worlds[0] if worlds else [],
+        "worlds": worlds,
+        "losses": log.get("losses", []),
+        "nodes_with_losses": speaking,
+        "step": log.get("step", 0),
+        "total_steps": log.get("total_steps", 0),
+        "first_tokens_total": log.get("first_tokens_total"),
+        "transport": ", ".join(f"NCCL {name}" for name in networks) or ("TCP (gloo)" if len(worlds) == 1 else None),
+        "outcomes": {node: state.get("outcome") for node, state in states.items()},
+        "exit_codes": {node: state.get("exit_code") for node, state in states.items()},
+        "started_at": {node: state.get("started_at") for node, state in states.items()},
+        "first_failure": first_failure(nodes),
+        "checkpoints": {node: evidence["checkpoints"] for node, evidence in nodes.items() if evidence["checkpoints"]},
+        "alive": {node: evidence["run"]["processes"] for node, evidence in nodes.items() if evidence["run"]["processes"]},
+    }
+
+
+def first_failure(nodes: Mapping[str, Node]) -> dict[str, Any] | None:
+    """The first failure, as the head named it; the named node's own record has the last word on how it ended."""
+    runs = [evidence["run"] for evidence in nodes.values()]
+    named = [run[source]["first_failure"] for source in ("watch", "state") for run in runs if run[source].get("first_failure")]
+    if not named:
+        return None
+    failure = dict(named[0])
+    state = nodes[failure["node"]]["run"]["state"] if failure["node"] in nodes else {}
+    if state.get("outcome") == "failed":
+        what = state.get("reason") or failure["what"]
+        failure.update(what=what, exit_code=state.get("exit_code"), signal=state.get("signal"))
+    return failure
+
+
+def recorded_plan(nodes: Mapping[str, Node]) -> dict[str, Any]:
+    """The part of the launch plan that judging a run needs, from the records on its nodes.
+
+    The inventory may have changed since; who had which rank is read where it was frozen.
+    """
+    run = next(iter(nodes.values()))["run"]
+    plan = run["plan"]
+    return {
+        "run_id": run["run_id"],
+        "release_id": plan["release_id"],
+        "master_port": plan["master_port"],
+        "watch_port": plan["watch_port"],
+        "expected_tokens": plan["expected_tokens"],
+        "nproc_per_node": plan["nproc_per_node"],
+        "nnodes": len(run["fleet"]),
+        "world_size": len(run["fleet"]) * plan["nproc_per_node"],
+        "head": run["fleet"][0],
+        "nodes": {node: {"rank": rank} for rank, node in enumerate(run["fleet"])},
+    }

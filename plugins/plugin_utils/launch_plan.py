@@ -1,0 +1,277 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The launch plan: for each node its rank, paths and command; one frozen answer to "what runs where".
+
+Pure: what was read from files (the config, the lock) is handed in. Everything wrong is a finding; all come at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import is_secret_name
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
+
+from . import launcher_torchrun
+from .findings import Finding
+from .settings import Values
+
+TRAINER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ControllerFiles(NamedTuple):
+    """What the controller's files say.
+
+    Attributes:
+        config_path: absolute path of the Axolotl YAML on the controller.
+        config: its content, an empty mapping where it could not be read.
+        config_sha256: digest of its bytes.
+        lock_path: absolute path of the lock for the release's inputs.
+        lock_sha256: digest of the lock, or None where it has not been compiled yet.
+        source_cache: absolute folder for a checkout of the repository at the commit.
+        base: absolute folder from which relative `src` are meant.
+    """
+
+    config_path: str
+    config: Mapping[str, Any]
+    config_sha256: str
+    lock_path: str
+    lock_sha256: str | None
+    source_cache: str
+    base: str
+
+
+def ranks(values: Mapping[str, Values]) -> dict[str, int]:
+    """Node to rank: `axolotl_node_rank` where every node has one, else the position in the group."""
+    declared = {node: known.get("axolotl_node_rank") for node, known in values.items()}
+    if all(rank is None for rank in declared.values()):
+        return {node: position for position, node in enumerate(values)}
+    return {node: rank for node, rank in declared.items() if rank is not None}
+
+
+def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> dict[str, Any]:
+    """Build the plan of a fleet whose settings have passed `check`.
+
+    Returns:
+        JSON-able: the fleet's part, and ``nodes`` in rank order; no secret is in it.
+    """
+    rank_of = ranks(values)
+    order = sorted(values, key=rank_of.__getitem__)
+    head = order[0]
+    fleet = values[head]
+    release = files.lock_sha256 and release_id(
+        fleet.commit,
+        files.lock_sha256,
+        fleet.extras,
+        fleet.python_version,
+        fleet.python_platform,
+        fleet.torch_backend,
+    )
+    plan: dict[str, Any] = {
+        "run_id": run_id,
+        "repository": fleet.repository,
+        "commit": fleet.commit,
+        "extras": fleet.extras,
+        "requirements": fleet.requirements,
+        "python_version": fleet.python_version,
+        "python_platform": fleet.python_platform,
+        "torch_backend": fleet.torch_backend,
+        "uv_version": fleet.uv_version,
+        "uv_cache_dir": fleet.uv_cache_dir,
+        "lock_path": files.lock_path,
+        "lock_sha256": files.lock_sha256,
+        "release_id": release,
+        "source_cache": files.source_cache,
+        "config": {"src": files.config_path, "sha256": files.config_sha256},
+        "training_files": [
+            {**entry, "src": os.path.join(files.base, entry["src"]) if entry["src"] else ""}
+            for entry in fleet.training_files
+        ],
+        "accelerator": fleet.accelerator,
+        "launcher": fleet.launcher,
+        "rendezvous": "static",
+        "head": head,
+        "head_address": address(head, fleet),
+        "master_port": fleet.master_port,
+        "watch_port": fleet.watch_port,
+        "nnodes": len(order),
+        "nproc_per_node": fleet.nproc_per_node,
+        "world_size": len(order) * fleet.nproc_per_node,
+        "overrides": fleet.overrides,
+        "expected_tokens": fleet.expected_tokens,
+        "supervisor": fleet.supervisor,
+        "follow": fleet.follow,
+        "follow_interval": fleet.follow_interval,
+        "nodes": {},
+    }
+    for node in order:
+        plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
+    return plan
+
+
+def address(node: str, known: Values) -> str:
+    """Where peers reach a node."""
+    return known.address or node
+
+
+def _node(
+    node: str, known: Values, plan: dict[str, Any], files: ControllerFiles, rank: int, order: list[str]
+) -> dict[str, Any]:
+    paths = NodePaths.under(known.root)
+    release = paths.release(plan["release_id"]) if plan["release_id"] else None
+    config = os.path.join(paths.work, os.path.basename(files.config_path))
+    output_dir = os.path.join(paths.work, str(files.config.get("output_dir") or ""))
+    part: dict[str, Any] = {
+        "rank": rank,
+        "machine": known.machine or node,
+        "address": address(node, known),
+        "root": known.root,
+        "paths": {
+            **paths._asdict(),
+            "release": release,
+            "config": config,
+            "output_dir": os.path.normpath(output_dir) if files.config.get("output_dir") else "",
+            "run": paths.run(plan["run_id"]),
+        },
+        "start": None,
+    }
+    if release:
+        part["start"] = _start(node, known, plan, part, order)
+    return part
+
+
+def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    """What the node's supervisor gets: its part of the plan, frozen in the run's record."""
+    release = part["paths"]["release"]
+    return {
+        "node": node,
+        "machine": part["machine"],
+        "node_rank": part["rank"],
+        "fleet": order,
+        "release_id": plan["release_id"],
+        "nproc_per_node": plan["nproc_per_node"],
+        "head_address": plan["head_address"],
+        "master_port": plan["master_port"],
+        "watch_port": plan["watch_port"],
+        "join_timeout": known.join_timeout,
+        "watch_grace": known.watch_grace,
+        "stop_grace": known.stop_grace,
+        "work_dir": part["paths"]["work"],
+        "output_dir": part["paths"]["output_dir"],
+        "config": part["paths"]["config"],
+        "expected_tokens": plan["expected_tokens"],
+        "argv": launcher_torchrun.command(
+            release,
+            part["paths"]["config"],
+            plan["overrides"],
+            nnodes=plan["nnodes"],
+            node_rank=part["rank"],
+            nproc_per_node=plan["nproc_per_node"],
+            head_address=plan["head_address"],
+            master_port=plan["master_port"],
+        ),
+        # Nothing of the session that starts it is inherited, so that every node's trainer sees the same.
+        "environment": {
+            "PATH": f"{release}/venv/bin:{TRAINER_PATH}",
+            "HOME": part["paths"]["work"],
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            **known.environment,
+        },
+    }
+
+
+def check(values: Mapping[str, Values]) -> list[Finding]:
+    """What is wrong with settings that are each valid by itself."""
+    return [*_check_ranks(values), *_check_roots(values), *_check_ports(values), *_check_environment(values), *_check_overrides(values), *_check_head(values)]
+
+
+def _check_ranks(values: Mapping[str, Values]) -> list[Finding]:
+    rank_of = ranks(values)
+    remedy = "give every node of axolotl_nodes an axolotl_node_rank, each once, from 0 without a gap; or give none of them one"
+    without = [node for node in values if node not in rank_of]
+    if without:
+        return [Finding("rank_missing", tuple(without), "axolotl_node_rank on all nodes or on none", "some have one", remedy)]
+    wanted = set(range(len(values)))
+    nodes_of: dict[int, list[str]] = {}
+    for node, rank in rank_of.items():
+        nodes_of.setdefault(rank, []).append(node)
+    wrong = [node for rank, nodes in nodes_of.items() if len(nodes) > 1 or rank not in wanted for node in nodes]
+    if not wrong:
+        return []
+    found = ", ".join(f"{node}: {rank_of[node]}" for node in wrong[:8])
+    return [Finding("rank_invalid", tuple(wrong), f"each rank from 0 to {len(values) - 1} exactly once", found, remedy)]
+
+
+def _check_roots(values: Mapping[str, Values]) -> list[Finding]:
+    machines: dict[str, list[str]] = {}
+    for node, known in values.items():
+        machines.setdefault(known.machine or node, []).append(node)
+    findings = []
+    for machine, nodes in machines.items():
+        roots = [values[node].root for node in nodes]
+        if len(set(roots)) < len(roots):
+            findings.append(
+                Finding(
+                    "root_shared",
+                    tuple(nodes),
+                    f"nodes on one machine ({machine}) have a root each",
+                    f"axolotl_root: {', '.join(roots[:4])}",
+                    "set another axolotl_root in the host_vars of each node that shares the machine",
+                )
+            )
+    alone = {nodes[0]: values[nodes[0]].root for nodes in machines.values() if len(nodes) == 1}
+    if len(set(alone.values())) > 1:
+        found = "; ".join(f"{node}: {root}" for node, root in list(alone.items())[:8])
+        remedy = "set axolotl_root once, in group_vars; only nodes that share a machine (axolotl_machine) may differ in it"
+        findings.append(Finding("root_differs", tuple(alone), "one axolotl_root on all machines", found, remedy))
+    return findings
+
+
+def _check_ports(values: Mapping[str, Values]) -> list[Finding]:
+    fleet = next(iter(values.values()))
+    if fleet.master_port != fleet.watch_port:
+        return []
+    remedy = "set axolotl_watch_port to another port than axolotl_master_port"
+    return [Finding("port_twice", (), "two different ports", f"both are {fleet.master_port}", remedy)]
+
+
+def _check_environment(values: Mapping[str, Values]) -> list[Finding]:
+    fleet = next(iter(values.values()))
+    secret = sorted(name for name in fleet.environment if is_secret_name(name))
+    if not secret:
+        return []
+    remedy = "move it to axolotl_secrets (and keep its value in Ansible Vault): the environment stands in records and reports"
+    return [Finding("secret_in_environment", (), "no secret in axolotl_environment", ", ".join(secret), remedy)]
+
+
+def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:
+    fleet = next(iter(values.values()))
+    findings = []
+    for key, value in fleet.overrides.items():
+        try:
+            launcher_torchrun.override_options({key: value})
+        except launcher_torchrun.InvalidOverride as error:
+            remedy = "correct axolotl_overrides: it takes keys of the Axolotl config"
+            findings.append(Finding("override_invalid", (), "overrides that Axolotl takes for config keys", str(error), remedy))
+    return findings
+
+
+def _check_head(values: Mapping[str, Values]) -> list[Finding]:
+    rank_of = ranks(values)
+    head = min(rank_of, key=rank_of.__getitem__, default=next(iter(values)))
+    machines = {known.machine or node for node, known in values.items()}
+    where = address(head, values[head])
+    try:
+        loopback = ipaddress.ip_address(where).is_loopback
+    except ValueError:
+        loopback = where == "localhost"
+    if not loopback or len(machines) < 2:
+        return []
+    expected = "an address by which the other machines reach the head"
+    return [Finding("head_loopback", (head,), expected, where, "set axolotl_address of the head to its address on the data network")]

@@ -1,0 +1,68 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of a run, in Markdown: readable in ten seconds by somebody who did not run it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from . import verdict
+
+
+def markdown(artifact: Mapping[str, Any]) -> str:
+    """Render a launch's artifact; everything in it has already been masked."""
+    plan, evidence = artifact["plan"], artifact["evidence"]
+    lines = [
+        f"# Run {artifact['run_id']}: {artifact['verdict'].upper()}",
+        "",
+        verdict.line(artifact),
+        "",
+        f"- Axolotl `{plan['commit']}` from {plan['repository']}, release `{plan['release_id']}`",
+        f"- Config `{plan['config']['src']}` (sha256 `{plan['config']['sha256']}`)",
+        f"- {plan['nnodes']} nodes x {plan['nproc_per_node']} processes, {plan['launcher']}, {plan['rendezvous']} rendezvous"
+        f" at {plan['head_address']}:{plan['master_port']}",
+        f"- Transport: {evidence.get('transport') or 'not seen'}",
+        "",
+        "| node | rank | started | outcome | exit code |",
+        "|---|---|---|---|---|",
+    ]
+    for node, part in plan["nodes"].items():
+        cells = [_cell(evidence.get(name, {}).get(node)) for name in ("started_at", "outcomes", "exit_codes")]
+        lines.append(f"| {node} | {part['rank']} | {' | '.join(cells)} |")
+    lines += ["", "## Findings", ""]
+    for finding in artifact["findings"]:
+        where = f" on {', '.join(finding['hosts'])}" if finding["hosts"] else ""
+        lines += [
+            f"- **{finding['severity']} {finding['id']}**{where}",
+            f"  - expected: {finding['expected']}",
+            f"  - found: {finding['found']}",
+            f"  - remedy: {finding['remedy']}",
+        ]
+    if not artifact["findings"]:
+        lines.append("None.")
+    if evidence.get("losses"):
+        lines += ["", "## Losses", "", ", ".join("not finite" if loss is None else f"{loss:g}" for loss in evidence["losses"])]
+    lines += ["", "## Commands", ""]
+    for node, part in plan["nodes"].items():
+        if part["start"]:
+            lines += [f"{node}:", "", "    " + shlex.join(part["start"]["argv"]), ""]
+    return "\n".join(lines) + "\n"
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """The launch plan for a terminal, before anything starts."""
+    lines = [
+        f"Launch plan of run {plan['run_id']}: {plan['nnodes']} nodes x {plan['nproc_per_node']} processes ="
+        f" world size {plan['world_size']}; {plan['launcher']}, {plan['rendezvous']} rendezvous at"
+        f" {plan['head_address']}:{plan['master_port']}; release {plan['release_id']}"
+    ]
+    for node, part in plan["nodes"].items():
+        lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,117 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the evidence of a run must show: one table of rules, from the evidence to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .findings import WARNING, Finding, names
+
+Plan = Mapping[str, Any]
+Evidence = Mapping[str, Any]
+Rule = Callable[[Plan, Evidence], Iterator[Finding]]
+
+
+def judge(plan: Plan, evidence: Evidence) -> list[Finding]:
+    """Hold every rule against a run that has ended."""
+    return [finding for rule in RULES for finding in rule(plan, evidence)]
+
+
+def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    failure = evidence["first_failure"]
+    if failure:
+        where = f"logs are in runs/{plan['run_id']} on the node; collect brings them here"
+        rank = f" (rank {failure['rank']})" if failure.get("rank") is not None else ""
+        found = f"first failure: {failure['what']}{rank}"
+        yield Finding("trainer_failed", (failure["node"],), "every trainer ends by itself with 0", found, where)
+        return
+    for outcome in sorted({str(value) for value in evidence["outcomes"].values()} - {"finished"}):
+        nodes = [node for node, value in evidence["outcomes"].items() if str(value) == outcome]
+        if outcome == "stopped":
+            remedy = "launch again when it is wanted; auto_resume_from_checkpoints goes on from the last checkpoint"
+            yield Finding("stopped", tuple(nodes), "the run ends by itself", "it was stopped on request", remedy)
+        elif outcome == "None":
+            remedy = "run status again; if the supervisor is gone, run stop, which ends what it left"
+            yield Finding("not_ended", tuple(nodes), "the trainer has ended and its end is on record", "no end on record", remedy)
+        else:
+            found = f"its part was ended ({outcome})"
+            yield Finding("trainer_failed", tuple(nodes), "every trainer ends by itself with 0", found, "see the run's state.json")
+
+
+def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    size, seen = plan["world_size"], evidence["world_size"]
+    if seen == size or evidence["first_failure"] and not evidence["losses"]:
+        return
+    apart = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])
+    nodes = tuple(evidence["nodes_with_losses"]) if len(evidence["nodes_with_losses"]) > 1 else ()
+    yield Finding(
+        "no_world",
+        nodes,
+        f"one world of {size} ranks, whose processes are connected to each other",
+        f"{len(evidence['worlds'])} separate worlds ({apart}): each trained alone, whatever their exit codes say",
+        "check that the environment lets the trainers join (ACCELERATE_USE_CPU=true on CPU) and that the launcher is torchrun",
+    )
+
+
+def _one_voice(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    speaking = evidence["nodes_with_losses"]
+    if len(speaking) > 1:
+        found = f"losses are logged on {names(speaking)}"
+        remedy = "these nodes trained separately: see no_world"
+        yield Finding("many_voices", tuple(speaking), "rank 0 alone logs losses", found, remedy)
+
+
+def _losses(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    losses = evidence["losses"]
+    if evidence["first_failure"] or "stopped" in evidence["outcomes"].values():
+        return
+    if not losses:
+        remedy = "see the trainer's log; logging_steps above the number of steps logs none"
+        yield Finding("loss_missing", (), "losses in the log", "none", remedy)
+    elif None in losses:
+        found = f"loss {losses.index(None) + 1} of {len(losses)} is not a finite number"
+        remedy = "lower learning_rate, check the data and the precision"
+        yield Finding("loss_not_finite", tuple(evidence["nodes_with_losses"][:1]), "finite losses", found, remedy)
+
+
+def _tokens(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    wanted, found = plan["expected_tokens"], evidence["first_tokens_total"]
+    if wanted and evidence["losses"] and found != wanted:
+        remedy = "a smaller number means that fewer ranks fed the step; correct axolotl_expected_tokens if the data changed"
+        yield Finding("tokens", (), f"tokens/total of {wanted} at the first step", f"{found}", remedy)
+
+
+def _rng_states(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    """A world writes one random state per rank; a process that believes itself alone writes one without a rank."""
+    if plan["world_size"] == 1:
+        return
+    alone = [node for node, found in evidence["checkpoints"].items() if any("rng_state.pth" in files for files in found.values())]
+    if alone:
+        remedy = "these nodes trained separately: see no_world; don't use these checkpoints"
+        yield Finding("checkpoint_alone", tuple(alone), "rng_state_<rank>.pth in checkpoints", "rng_state.pth, as one process writes it", remedy)
+    if evidence["first_failure"] or not evidence["checkpoints"]:
+        return
+    newest = max((name for found in evidence["checkpoints"].values() for name in found), key=_number)
+    written = {file for found in evidence["checkpoints"].values() for file in found.get(newest, [])}
+    missing = [str(rank) for rank in range(plan["world_size"]) if f"rng_state_{rank}.pth" not in written]
+    if missing and not alone:
+        found = f"none of rank {names(missing)}"
+        remedy = "the checkpoint can't be resumed in full; see the logs of these ranks"
+        yield Finding("checkpoint_partial", (), f"{newest} has a random state of every rank", found, remedy, WARNING)
+
+
+def _number(checkpoint: str) -> int:
+    digits = checkpoint.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _orphans(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    for node, pids in evidence["alive"].items():
+        found = f"pids {names([str(pid) for pid in pids])}"
+        yield Finding("processes_left", (node,), "no process of the run is left", found, "run stop")
+
+
+RULES: tuple[Rule, ...] = (_ended_well, _one_world, _one_voice, _losses, _tokens, _rng_states, _orphans)

@@ -1,0 +1,102 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a step of a verb succeeded on every node, told from what it returned there.
+
+Each function takes the plan and node -> registered result (None where the step was not run) and returns the
+findings together with what is worth keeping as evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from . import readings
+from .findings import WARNING, Finding
+
+Results = Mapping[str, Mapping[str, Any] | None]
+Judgement = tuple[list[Finding], dict[str, Any]]
+
+
+def reached(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """Before anything is changed: every node that takes part answers."""
+    taking_part = {node: result for node, result in results.items() if result is not None}
+    return readings.read(taking_part, "ping", "connecting").findings, {}
+
+
+def provisioned(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """Every node that takes part went through all of provision."""
+    findings: list[Finding] = []
+    failures: dict[tuple[str, str], list[str]] = {}
+    left_out = [node for node, result in results.items() if result is None]
+    for node, result in results.items():
+        if result and result.get("failed_task"):
+            failures.setdefault((str(result["failed_task"]), str(result["message"])[:2000]), []).append(node)
+    for (task, message), nodes in failures.items():
+        remedy = "see the message; provision goes on from where it stopped"
+        findings.append(Finding("provision_failed", tuple(nodes), f"{task} works", message.strip(), remedy))
+    if left_out:
+        finding = readings.limited(left_out)
+        findings.append(Finding(finding.id, finding.hosts, finding.expected, "left out by --limit, or lost on the way", finding.remedy, WARNING))
+    return findings, {"changed": {node: bool(result and result.get("changed")) for node, result in results.items()}}
+
+
+def started(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """Every node's supervisor came up."""
+    read = readings.read(results, "supervisor", "starting the run")
+    return read.findings, {"supervisors": read.values}
+
+
+def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """Nothing is left on any node that was asked."""
+    findings = readings.read({node: result for node, result in results.items() if result is not None}, "left", "stopping").findings
+    left_out = [node for node, result in results.items() if result is None]
+    for node, result in results.items():
+        if result and result.get("left"):
+            pids = ", ".join(str(pid) for pid in result["left"])
+            remedy = "a process in uninterruptible sleep ends with its I/O, another user's needs that user: see ps -o pid,stat,wchan,user"
+            findings.append(Finding("processes_left", (node,), "no process of the run is left", f"pids {pids}", remedy))
+    if left_out:
+        remedy = "the watch ends the run there too, since it can't go on without the stopped nodes; stop without --limit to prove it"
+        findings.append(Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING))
+    runs = {node: list(result.get("stopped", [])) for node, result in results.items() if result}
+    return findings, {"stopped": runs}
+
+
+def running(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """What runs where, and whether the nodes agree about it."""
+    read = readings.read(results, "run", "reading the state")
+    findings = list(read.findings)
+    nodes = {}
+    for node, run in read.values.items():
+        if run is None:
+            continue
+        state = run["state"]
+        nodes[node] = {
+            "run_id": run["run_id"],
+            "rank": run["node_rank"],
+            "phase": state.get("phase"),
+            "outcome": state.get("outcome"),
+            "reason": state.get("reason"),
+            "supervised": run["supervisor_alive"],
+            "processes": len(run["processes"]),
+        }
+        if state.get("phase") != "ended" and not run["supervisor_alive"]:
+            found = f"it is gone; {len(run['processes'])} of its processes are alive"
+            remedy = "run stop: it ends what was left behind"
+            findings.append(Finding("supervisor_lost", (node,), "the run's supervisor lives until its end", found, remedy))
+    run_ids = {str(part["run_id"]) for part in nodes.values()}
+    # Different newest runs are no fault of themselves: two runs on disjoint nodes are allowed.
+    return findings, {"nodes": nodes, "run_ids": sorted(run_ids)}
+
+
+def collected(plan: Mapping[str, Any], results: Results) -> Judgement:
+    """Every node's bundle is here."""
+    read = readings.read(results, "run_id", "bundling the run")
+    without = [node for node, run_id in read.values.items() if run_id is None]
+    findings = list(read.findings)
+    if without:
+        remedy = "see what runs there are with status; name one with -e gpufleet_run_id=..."
+        findings.append(Finding("run_missing", tuple(without), "the run's folder on the node", "no such run", remedy))
+    return findings, {"collected": {node: run_id for node, run_id in read.values.items() if run_id}}

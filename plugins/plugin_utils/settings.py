@@ -1,0 +1,250 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fleet's settings: the one table of inventory variables, their types, defaults and bounds.
+
+What is read here is typed and complete; everything wrong is a finding, and all findings come at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, full_commit
+
+from .findings import Finding
+
+GROUP = "axolotl_nodes"
+
+
+class InvalidValue(ValueError):
+    """A value that a setting can't take; the message says what is expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One inventory variable.
+
+    Attributes:
+        name: the variable.
+        parse: turns the inventory's value into the typed one, or raises InvalidValue.
+        default: the value where the inventory has none; REQUIRED where there must be one.
+        per_node: whether nodes may differ in it; all others are the fleet's and must be equal everywhere.
+        summary: one line for the documentation.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    summary: str
+    per_node: bool = False
+
+
+REQUIRED = object()
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidValue("a text")
+    return str(value)
+
+
+def filled(value: Any) -> str:
+    if not text(value).strip():
+        raise InvalidValue("a text that is not empty")
+    return text(value)
+
+
+def absolute_path(value: Any) -> str:
+    if not text(value).startswith("/") or "\n" in value or "//" in value or "/../" in f"{value}/":
+        raise InvalidValue("an absolute path without // and ..")
+    return text(value).rstrip("/")
+
+
+def full_sha(value: Any) -> str:
+    try:
+        return full_commit(text(value))
+    except ReleaseNameError:
+        raise InvalidValue("a full commit SHA (40 hex digits): a branch or a short SHA can mean another commit tomorrow") from None
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise InvalidValue(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def whole(lowest: int, highest: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        # -e gives strings; true is an int to Python, but no number to anybody
+        if isinstance(value, str):
+            is_number = bool(re.fullmatch(r"\d{1,9}", value))
+        else:
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not is_number or not lowest <= int(value) <= highest:
+            raise InvalidValue(f"a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"):
+        return value.lower() in ("true", "yes")
+    if not isinstance(value, bool):
+        raise InvalidValue("true or false")
+    return value
+
+
+def text_list(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise InvalidValue("a list of texts")
+    return [str(item) for item in value]
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InvalidValue("a mapping of names to values")
+    return {str(key): item for key, item in value.items()}
+
+
+def environment(value: Any) -> dict[str, str]:
+    variables = mapping(value)
+    for name, item in variables.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name) or isinstance(item, (dict, list)) or item is None:
+            raise InvalidValue(f"a mapping of variable names to texts ({name} is none)")
+    return {name: str(item) for name, item in variables.items()}
+
+
+def training_files(value: Any) -> list[dict[str, str]]:
+    if not isinstance(value, list):
+        raise InvalidValue("a list of {src, dest, storage}")
+    return [_training_file(entry) for entry in value]
+
+
+def _training_file(value: Any) -> dict[str, str]:
+    entry = mapping(value)
+    unknown = sorted(set(entry) - {"src", "dest", "storage"})
+    storage = entry.get("storage", "copy")
+    if unknown or storage not in ("copy", "shared") or not entry.get("dest"):
+        raise InvalidValue("a list of {src, dest, storage: copy|shared}" + (f"; unknown: {', '.join(unknown)}" if unknown else ""))
+    if storage == "copy" and not entry.get("src"):
+        raise InvalidValue("src for each training file that is to be copied")
+    return {"src": text(entry.get("src", "")), "dest": filled(entry["dest"]), "storage": storage}
+
+
+PORT = whole(1024, 65535)  # below 1024 a process needs privileges to listen
+SECONDS = whole(1, 7 * 24 * 3600)
+
+SETTINGS: tuple[Setting, ...] = (
+    # Each node
+    Setting("axolotl_root", absolute_path, REQUIRED, "Folder on the node under which everything lies; equal on all machines.", per_node=True),
+    Setting("axolotl_machine", filled, None, "Name of the machine, for nodes that share one; default: the node's own name.", per_node=True),
+    Setting("axolotl_node_rank", whole(0, 65535), None, "The node's rank; default: its position in the group.", per_node=True),
+    Setting("axolotl_address", filled, None, "Address by which peers reach the node; default: ansible_host, else its name.", per_node=True),
+    # The release
+    Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
+    Setting("axolotl_commit", full_sha, REQUIRED, "Full SHA of the commit that every node runs."),
+    Setting("axolotl_extras", text_list, [], "Extras of that commit to install (deepspeed, flash-attn ...)."),
+    Setting("axolotl_requirements", text_list, [], "Further requirement lines for the lock, such as torch==2.13.0."),
+    Setting("axolotl_python_version", filled, "3.12", "Python of the release, as uv names it."),
+    Setting("axolotl_python_platform", filled, "x86_64-manylinux_2_28", "Platform for which the lock is compiled, as uv names it."),
+    Setting("axolotl_torch_backend", text, "", "PyTorch index for uv, such as cu130 or cpu; empty: the configured indexes."),
+    Setting("axolotl_lock_dir", filled, "{inventory_dir}/locks", "Folder on the controller that keeps the locks; worth committing."),
+    Setting("axolotl_uv_version", filled, "0.13.9", "uv that builds the environments."),
+    Setting("axolotl_uv_cache_dir", text, "", "uv's cache on the node; empty: uv's own default."),
+    # The training
+    Setting("axolotl_config", filled, REQUIRED, "Axolotl YAML on the controller."),
+    Setting("axolotl_training_files", training_files, [], "What the config needs: src on the controller, dest on the node, storage."),
+    Setting("axolotl_accelerator", one_of("cuda", "cpu"), "cuda", "What the trainers run on."),
+    Setting("axolotl_nproc_per_node", whole(1, 1024), REQUIRED, "Trainer processes per node, usually its GPUs."),
+    Setting("axolotl_launcher", one_of("torchrun"), "torchrun", "How the trainers are started."),
+    Setting("axolotl_master_port", PORT, 29500, "Rendezvous port on the head."),
+    Setting("axolotl_watch_port", PORT, 29501, "Port on the head where the supervisors meet."),
+    Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
+    Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
+    Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    # Supervision
+    Setting("axolotl_supervisor", one_of("auto", "systemd", "process"), "auto", "What the supervisors run under."),
+    Setting("axolotl_join_timeout", SECONDS, 120, "Seconds for all supervisors to meet before anything starts."),
+    Setting("axolotl_watch_grace", SECONDS, 60, "Seconds without word from a node after which the run is ended."),
+    Setting("axolotl_stop_grace", SECONDS, 5, "Seconds between SIGTERM and SIGKILL."),
+    Setting("axolotl_follow", flag, True, "Whether launch stays with the run until its end."),
+    Setting("axolotl_follow_interval", whole(1, 3600), 10, "Seconds between two lines of progress."),
+    Setting("axolotl_expected_tokens", whole(0, 999_999_999), 0, "tokens/total that the first step must show; 0: not checked."),
+    # The controller
+    Setting("gpufleet_artifacts_dir", filled, "artifacts", "Folder on the controller for verdicts, records and what is collected."),
+)
+
+
+class Values(dict[str, Any]):
+    """The parsed settings of one node, by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self["axolotl_" + name]
+
+
+def read(variables: Mapping[str, Mapping[str, Any]], needed: set[str] | None = None) -> tuple[dict[str, Values], list[Finding]]:
+    """Read every node's settings.
+
+    Args:
+        variables: node to its inventory variables, in the order of the group.
+        needed: the settings that the verb at hand needs; None for all. The others are not looked at.
+
+    Returns:
+        node to its values (only those that parse), and a finding for each that does not, is missing, or differs
+        between nodes though it must not.
+    """
+    values = {node: Values() for node in variables}
+    findings: list[Finding] = []
+    for setting in SETTINGS:
+        if needed is None or setting.name in needed:
+            findings.extend(_read_one(setting, variables, values))
+    return values, findings
+
+
+def _read_one(
+    setting: Setting, variables: Mapping[str, Mapping[str, Any]], values: dict[str, Values]
+) -> list[Finding]:
+    wrong: dict[tuple[str, str, str], list[str]] = {}
+    for node, inventory in variables.items():
+        value = inventory.get(setting.name)
+        if value is None and setting.default is REQUIRED:
+            wrong.setdefault(("setting_missing", setting.summary, "not set"), []).append(node)
+        elif value is None:
+            default = setting.default
+            if isinstance(default, str):
+                default = default.replace("{inventory_dir}", str(inventory.get("inventory_dir") or "."))
+            values[node][setting.name] = default
+        else:
+            try:
+                values[node][setting.name] = setting.parse(value)
+            except InvalidValue as error:
+                shown = "a value that is not shown" if setting.name == "axolotl_secrets" else repr(value)[:200]
+                wrong.setdefault(("setting_invalid", str(error), shown), []).append(node)
+    where = f"set {setting.name} in the inventory (group_vars of {GROUP}{' or host_vars' if setting.per_node else ''})"
+    findings = [
+        Finding(rule, tuple(hosts), f"{setting.name}: {expected}", found, where)
+        for (rule, expected, found), hosts in wrong.items()
+    ]
+    return findings or ([] if setting.per_node else _differing(setting, values, where))
+
+
+def _differing(setting: Setting, values: dict[str, Values], where: str) -> list[Finding]:
+    by_value: dict[str, list[str]] = {}
+    for node, known in values.items():
+        by_value.setdefault(repr(known.get(setting.name)), []).append(node)
+    if len(by_value) < 2:
+        return []
+    if setting.name == "axolotl_secrets":
+        found = "several values, not shown"
+    else:
+        found = "; ".join(f"{value[:80]} on {', '.join(nodes[:3])}" for value, nodes in list(by_value.items())[:4])
+    outside = min(by_value.values(), key=len)
+    return [Finding("setting_differs", tuple(outside), f"{setting.name} is equal on all nodes", found, f"{where}, once for all")]

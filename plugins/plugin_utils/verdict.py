@@ -1,0 +1,90 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdict of a verb: the artifact that machines read, and the lines that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .findings import Finding, errors, names, table
+
+PASS, FAIL = "pass", "fail"
+
+
+def begun(verb: str, check: bool, controller: Mapping[str, Any]) -> dict[str, Any]:
+    """The artifact before anything is done: an unfinished fail, which it stays if the verb is interrupted."""
+    return {
+        "verb": verb,
+        "verdict": FAIL,
+        "unfinished": True,
+        "check": check,
+        "run_id": None,
+        "nodes": [],
+        "plan": None,
+        "findings": [],
+        "evidence": {},
+        "controller": dict(controller),
+    }
+
+
+def merged(
+    artifact: Mapping[str, Any],
+    findings: Sequence[Finding],
+    plan: Mapping[str, Any] | None,
+    evidence: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The artifact with what has become known; the same finding counts once."""
+    known = [Finding.from_dict(finding) for finding in artifact["findings"]]
+    new = [finding for finding in findings if finding not in known]
+    result = {**artifact, "findings": [finding.as_dict() for finding in (*known, *new)]}
+    if plan:
+        result.update(plan=plan, nodes=list(plan["nodes"]), run_id=plan.get("run_id") or None)
+    if evidence:
+        result["evidence"] = {**artifact["evidence"], **evidence}
+    return result
+
+
+def closed(artifact: Mapping[str, Any], unfinished: bool = False) -> dict[str, Any]:
+    """The artifact with its verdict: pass where no finding is an error."""
+    findings = [Finding.from_dict(finding) for finding in artifact["findings"]]
+    return {**artifact, "verdict": FAIL if errors(findings) else PASS, "unfinished": unfinished}
+
+
+def line(artifact: Mapping[str, Any]) -> str:
+    """The verdict in one line."""
+    findings = [Finding.from_dict(finding) for finding in artifact["findings"]]
+    parts = [f"{artifact['verdict'].upper()} {artifact['verb']}{' (check mode)' if artifact['check'] else ''}"]
+    if artifact["run_id"]:
+        parts.append(f"run {artifact['run_id']}")
+    parts.append(f"{len(artifact['nodes'])} nodes")
+    evidence = artifact["evidence"]
+    if evidence.get("world_size"):
+        ranks = evidence["ranks_seen"]
+        parts.append(f"world size {evidence['world_size']}, ranks {ranks[0]} to {ranks[-1]}")
+    if evidence.get("losses"):
+        parts.append("loss " + " > ".join(_loss(loss) for loss in _ends(evidence["losses"])))
+    wrong, warnings = len(errors(findings)), len(findings) - len(errors(findings))
+    if wrong:
+        first = errors(findings)[0]
+        parts.append(f"{wrong} error{'s' if wrong > 1 else ''}, first {first.id}" + (f" on {names(first.hosts)}" if first.hosts else ""))
+    if warnings:
+        parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+    if artifact["unfinished"]:
+        parts.append("not finished")
+    return "; ".join(parts)
+
+
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:g}"
+
+
+def _ends(losses: Sequence[float | None]) -> list[float | None]:
+    return list(losses) if len(losses) <= 6 else [losses[0], losses[-1]]
+
+
+def text(artifact: Mapping[str, Any]) -> str:
+    """The findings and the verdict for a terminal."""
+    findings = table(Finding.from_dict(finding) for finding in artifact["findings"])
+    return f"{findings}\n{line(artifact)}" if findings else line(artifact)
