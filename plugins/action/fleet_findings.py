@@ -9,8 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, readings, rules_preflight, rules_run
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_steps
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
+    evidence,
+    readings,
+    rules_preflight,
+    rules_run,
+    rules_steps,
+)
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 
@@ -61,6 +66,20 @@ def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     return [*read.findings, *rules_run.judge(plan, summary)], summary
 
 
+def _status(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+    read = readings.read(results["evidence"], "evidence", "reading the run")
+    known = {node: value for node, value in read.values.items() if value}
+    run_id = evidence.newest_run(known)
+    nodes = {node: value for node, value in known.items() if value["run"]["run_id"] == run_id}
+    if not nodes:
+        return read.findings, {"nodes": {}}
+    found = {"run_id": run_id, "nodes": evidence.node_states(nodes), "active": evidence.is_active(nodes)}
+    if found["active"]:
+        return [*read.findings, *rules_run.supervised(nodes)], found
+    findings, summary = _run(plan, {"evidence": {node: {"evidence": value} for node, value in nodes.items()}})
+    return [*read.findings, *findings], {**found, **summary}
+
+
 def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]:
     rule = getattr(rules_steps, which)
 
@@ -74,7 +93,8 @@ def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], J
 JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]] = {
     "preflight": _preflight,
     "run": _run,
-    **{name: _steps(name) for name in ("reached", "provisioned", "started", "stopped", "running", "collected")},
+    "status": _status,
+    **{name: _steps(name) for name in ("reached", "provisioned", "started", "stopped", "collected")},
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
@@ -38,6 +39,8 @@ class ActionModule(FleetAction):
         task_vars = task_vars or {}
         verb = str(self._task.args["verb"])
         plan, findings = self._plan(verb, task_vars)
+        if plan:
+            plan["artifacts_dir"] = str(self.store(task_vars).folder)
         return {"changed": False, "plan": plan, "findings": [finding.as_dict() for finding in findings]}
 
     def _plan(self, verb: str, task_vars: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[Finding]]:
@@ -85,11 +88,22 @@ def _controller_files(fleet: Values, compiled: bool) -> tuple[ControllerFiles, l
     findings: list[Finding] = []
     path = os.path.abspath(os.path.expanduser(fleet.config))
     config, content = _read_config(path, findings)
-    release = (fleet.commit, fleet.extras, fleet.requirements, fleet.python_version, fleet.python_platform, fleet.torch_backend)
+    release = (
+        fleet.commit,
+        fleet.extras,
+        fleet.requirements,
+        fleet.python_version,
+        fleet.python_platform,
+        fleet.torch_backend,
+    )
     try:
         key = lock_key(*release)
     except ReleaseNameError as error:
-        findings.append(Finding("setting_invalid", (), "settings that can name a release", str(error), "correct it in the inventory"))
+        findings.append(
+            Finding(
+                "setting_invalid", (), "settings that can name a release", str(error), "correct it in the inventory"
+            )
+        )
         key = "none"
     lock_path = os.path.join(os.path.abspath(os.path.expanduser(fleet.lock_dir)), f"{key}.txt")
     lock_sha256 = None
@@ -99,11 +113,15 @@ def _controller_files(fleet: Values, compiled: bool) -> tuple[ControllerFiles, l
     except OSError as error:
         if compiled and key != "none":
             remedy = "run provision, which compiles it, or bring it from where that was done (axolotl_lock_dir)"
-            findings.append(Finding("lock_missing", (), f"the release's lock {lock_path}", str(error.strerror).lower(), remedy))
+            findings.append(
+                Finding("lock_missing", (), f"the release's lock {lock_path}", str(error.strerror).lower(), remedy)
+            )
     for entry in fleet.training_files:
         if entry["src"] and not os.path.exists(os.path.abspath(os.path.expanduser(entry["src"]))):
             remedy = "correct src in axolotl_training_files"
-            findings.append(Finding("training_file_missing", (), f"{entry['src']} on the controller", "no such file", remedy))
+            findings.append(
+                Finding("training_file_missing", (), f"{entry['src']} on the controller", "no such file", remedy)
+            )
     cache = os.path.join(os.path.expanduser("~/.cache/gpufleet/source"), fleet.commit)
     digest = hashlib.sha256(content).hexdigest()
     return ControllerFiles(path, config, digest, lock_path, lock_sha256, cache, os.getcwd()), findings
@@ -115,7 +133,9 @@ def _read_config(path: str, findings: list[Finding]) -> tuple[Mapping[str, Any],
         with open(path, "rb") as stream:
             content = stream.read()
     except OSError as error:
-        findings.append(Finding("config_missing", (), f"the Axolotl config {path}", str(error.strerror).lower(), remedy))
+        findings.append(
+            Finding("config_missing", (), f"the Axolotl config {path}", str(error.strerror).lower(), remedy)
+        )
         return {}, b""
     try:
         config = yaml.safe_load(content)

@@ -15,6 +15,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import progress
 
 display = Display()

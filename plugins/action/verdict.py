@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.utils.display import Display
+
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import report, verdict
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
@@ -44,16 +45,24 @@ class ActionModule(FleetAction):
             return {"changed": False, "artifact": str(path)}
         artifact = store.read(path)
         if artifact.get("controller") != controller:
-            raise ArtifactError(f"another {verb} (pid {artifact['controller']['pid']}) writes {path}: run it in another folder")
+            raise ArtifactError(
+                f"another {verb} (pid {artifact['controller']['pid']}) writes {path}: run it in another folder"
+            )
         findings = [Finding.from_dict(dict(finding)) for finding in arguments.get("findings") or []]
         artifact = verdict.merged(artifact, findings, arguments.get("plan"), arguments.get("evidence"))
         outcome = verdict.closed(artifact, unfinished=bool(arguments.get("unfinished")))
         if state == "gate" and outcome["verdict"] == verdict.PASS:
             store.write_json(path, artifact)
-            if verb == "launch" and artifact["run_id"] and not artifact["check"]:
-                store.write_json(store.run_folder(artifact["run_id"]) / "plan.json", artifact["plan"])
+            if verb == "launch" and not arguments.get("plan"):  # the fleet has been examined: the plan stands
+                self._announce(store, artifact)
             return {"changed": False, "artifact": str(path)}
         return self._close(store, path, outcome)
+
+    def _announce(self, store: ArtifactStore, artifact: Mapping[str, Any]) -> None:
+        """Show the plan before anything starts, and freeze it in the run's record."""
+        display.display(report.plan_text(artifact["plan"]))
+        if not artifact["check"]:
+            store.write_json(store.run_folder(artifact["run_id"]) / "plan.json", artifact["plan"])
 
     def _close(self, store: ArtifactStore, path: Any, outcome: dict[str, Any]) -> dict[str, Any]:
         store.write_json(path, outcome)

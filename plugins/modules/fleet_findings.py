@@ -32,12 +32,12 @@ options:
   rules:
     description: The table of rules to apply.
     type: str
-    choices: [reached, provisioned, preflight, started, running, run, stopped, collected]
+    choices: [reached, provisioned, preflight, started, run, status, stopped, collected]
     required: true
   results:
     description:
       - Name of a result to the name of the variable under which a task registered it.
-      - V(preflight) needs C(fingerprint), C(listener) and C(probe), V(run) needs C(evidence), the others need C(step).
+      - V(preflight) needs C(fingerprint), C(listener) and C(probe), V(run) and V(status) need C(evidence), the others need C(step).
     type: dict
     required: true
   plan:

@@ -59,7 +59,7 @@ listening:
   returned: always
   type: list
   elements: int
-failed:
+refused:
   description: The ports that could not be opened, with the reason and the process that holds them where readable.
   returned: always
   type: dict
@@ -157,17 +157,17 @@ def main() -> None:
     if options["close"]:
         processes.send_signal(processes.Identity(*options["close"]), signal.SIGTERM)
         processes.wait_until_gone([processes.Identity(*options["close"])], seconds=5)
-        module.exit_json(changed=False, listening=[], failed={}, listener=[])
-    servers, failed = [], {}
+        module.exit_json(changed=False, listening=[], refused={}, listener=[])
+    servers, refused = [], {}
     for port in options["ports"]:
         try:
             servers.append(open_port(options["address"], port))
         except OSError as error:
             holder = sockets.port_holder(port)
-            failed[str(port)] = {"error": error.strerror or str(error), "holder": holder._asdict() if holder else None}
+            refused[str(port)] = {"error": error.strerror or str(error), "holder": holder._asdict() if holder else None}
     listening = [server.getsockname()[1] for server in servers]
     listener = list(detach(servers, options["word"].encode(), options["seconds"])) if servers else []
-    module.exit_json(changed=False, listening=listening, failed=failed, listener=listener)
+    module.exit_json(changed=False, listening=listening, refused=refused, listener=listener)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    found = {str(port): probe(options["address"], port, options["word"], options["timeout"]) for port in options["ports"]}
+    found = {
+        str(port): probe(options["address"], port, options["word"], options["timeout"]) for port in options["ports"]
+    }
     module.exit_json(changed=False, ports=found)
 
 

@@ -102,7 +102,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, release_id
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import SEAL, read_release
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import uv_settings
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import only_one, uv_settings
 
 # Imports what training imports, so that a broken environment shows now, and its byte code is compiled by then.
 # Releases before Axolotl's command line was made with click have no list of options to offer.
@@ -141,7 +141,8 @@ class Build:
         lock = os.path.join(self._path, "lock.txt")
         backend = ["--torch-backend", self._params["torch_backend"]] if self._params["torch_backend"] else []
         install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-        self._uv("pip", "sync", "--quiet", "--require-hashes", *backend, "--python", self._python, lock)
+        with only_one(self._params["uv"], self._environment):
+            self._uv("pip", "sync", "--quiet", "--require-hashes", *backend, "--python", self._python, lock)
         self._uv(*install, "--python", self._python, "--editable", self._source)
         train_options = self._prove_import()
         after = read_release(self._path)

@@ -112,14 +112,21 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         "started_at": {node: state.get("started_at") for node, state in states.items()},
         "first_failure": first_failure(nodes),
         "checkpoints": {node: evidence["checkpoints"] for node, evidence in nodes.items() if evidence["checkpoints"]},
-        "alive": {node: evidence["run"]["processes"] for node, evidence in nodes.items() if evidence["run"]["processes"]},
+        "alive": {
+            node: evidence["run"]["processes"] for node, evidence in nodes.items() if evidence["run"]["processes"]
+        },
     }
 
 
 def first_failure(nodes: Mapping[str, Node]) -> dict[str, Any] | None:
     """The first failure, as the head named it; the named node's own record has the last word on how it ended."""
     runs = [evidence["run"] for evidence in nodes.values()]
-    named = [run[source]["first_failure"] for source in ("watch", "state") for run in runs if run[source].get("first_failure")]
+    named = [
+        run[source]["first_failure"]
+        for source in ("watch", "state")
+        for run in runs
+        if run[source].get("first_failure")
+    ]
     if not named:
         return None
     failure = dict(named[0])
@@ -148,4 +155,33 @@ def recorded_plan(nodes: Mapping[str, Node]) -> dict[str, Any]:
         "world_size": len(run["fleet"]) * plan["nproc_per_node"],
         "head": run["fleet"][0],
         "nodes": {node: {"rank": rank} for rank, node in enumerate(run["fleet"])},
+    }
+
+
+def newest_run(nodes: Mapping[str, Node]) -> str | None:
+    """The run to speak of: the newest that is active anywhere, else the newest on record."""
+    active = [evidence["run"]["run_id"] for evidence in nodes.values() if is_active({"": evidence})]
+    return max(active or [evidence["run"]["run_id"] for evidence in nodes.values()], default=None)
+
+
+def is_active(nodes: Mapping[str, Node]) -> bool:
+    """Whether anything of the run is alive on any of the nodes."""
+    runs = [evidence["run"] for evidence in nodes.values()]
+    return any(run["supervisor_alive"] or run["processes"] for run in runs)
+
+
+def node_states(nodes: Mapping[str, Node]) -> dict[str, dict[str, Any]]:
+    """What runs where, a row per node."""
+    return {
+        node: {
+            "rank": evidence["run"]["node_rank"],
+            "phase": evidence["run"]["state"].get("phase"),
+            "outcome": evidence["run"]["state"].get("outcome"),
+            "reason": evidence["run"]["state"].get("reason"),
+            "step": evidence["log"]["step"],
+            "total_steps": evidence["log"]["total_steps"],
+            "loss": (evidence["log"]["losses"] or [None])[-1],
+            "processes": len(evidence["run"]["processes"]),
+        }
+        for node, evidence in nodes.items()
     }

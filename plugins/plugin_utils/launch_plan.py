@@ -188,7 +188,14 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
 
 def check(values: Mapping[str, Values]) -> list[Finding]:
     """What is wrong with settings that are each valid by itself."""
-    return [*_check_ranks(values), *_check_roots(values), *_check_ports(values), *_check_environment(values), *_check_overrides(values), *_check_head(values)]
+    return [
+        *_check_ranks(values),
+        *_check_roots(values),
+        *_check_ports(values),
+        *_check_environment(values),
+        *_check_overrides(values),
+        *_check_head(values),
+    ]
 
 
 def _check_ranks(values: Mapping[str, Values]) -> list[Finding]:
@@ -196,7 +203,11 @@ def _check_ranks(values: Mapping[str, Values]) -> list[Finding]:
     remedy = "give every node of axolotl_nodes an axolotl_node_rank, each once, from 0 without a gap; or give none of them one"
     without = [node for node in values if node not in rank_of]
     if without:
-        return [Finding("rank_missing", tuple(without), "axolotl_node_rank on all nodes or on none", "some have one", remedy)]
+        return [
+            Finding(
+                "rank_missing", tuple(without), "axolotl_node_rank on all nodes or on none", "some have one", remedy
+            )
+        ]
     wanted = set(range(len(values)))
     nodes_of: dict[int, list[str]] = {}
     for node, rank in rank_of.items():
@@ -228,7 +239,9 @@ def _check_roots(values: Mapping[str, Values]) -> list[Finding]:
     alone = {nodes[0]: values[nodes[0]].root for nodes in machines.values() if len(nodes) == 1}
     if len(set(alone.values())) > 1:
         found = "; ".join(f"{node}: {root}" for node, root in list(alone.items())[:8])
-        remedy = "set axolotl_root once, in group_vars; only nodes that share a machine (axolotl_machine) may differ in it"
+        remedy = (
+            "set axolotl_root once, in group_vars; only nodes that share a machine (axolotl_machine) may differ in it"
+        )
         findings.append(Finding("root_differs", tuple(alone), "one axolotl_root on all machines", found, remedy))
     return findings
 
@@ -258,7 +271,9 @@ def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:
             launcher_torchrun.override_options({key: value})
         except launcher_torchrun.InvalidOverride as error:
             remedy = "correct axolotl_overrides: it takes keys of the Axolotl config"
-            findings.append(Finding("override_invalid", (), "overrides that Axolotl takes for config keys", str(error), remedy))
+            findings.append(
+                Finding("override_invalid", (), "overrides that Axolotl takes for config keys", str(error), remedy)
+            )
     return findings
 
 
@@ -274,4 +289,12 @@ def _check_head(values: Mapping[str, Values]) -> list[Finding]:
     if not loopback or len(machines) < 2:
         return []
     expected = "an address by which the other machines reach the head"
-    return [Finding("head_loopback", (head,), expected, where, "set axolotl_address of the head to its address on the data network")]
+    return [
+        Finding(
+            "head_loopback",
+            (head,),
+            expected,
+            where,
+            "set axolotl_address of the head to its address on the data network",
+        )
+    ]

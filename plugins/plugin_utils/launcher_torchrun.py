@@ -14,9 +14,32 @@ from typing import Any
 
 # What torchrun understands: as an override such a key would be taken for the launcher's.
 TORCHRUN_OPTIONS = frozenset(
-    "nnodes nproc-per-node rdzv-backend rdzv-endpoint rdzv-id rdzv-conf standalone max-restarts monitor-interval "
-    "start-method role module no-python run-path log-dir redirects tee local-ranks-filter node-rank master-addr "
-    "master-port local-addr logs-specs numa-binding".split()
+    [
+        "nnodes",
+        "nproc-per-node",
+        "rdzv-backend",
+        "rdzv-endpoint",
+        "rdzv-id",
+        "rdzv-conf",
+        "standalone",
+        "max-restarts",
+        "monitor-interval",
+        "start-method",
+        "role",
+        "module",
+        "no-python",
+        "run-path",
+        "log-dir",
+        "redirects",
+        "tee",
+        "local-ranks-filter",
+        "node-rank",
+        "master-addr",
+        "master-port",
+        "local-addr",
+        "logs-specs",
+        "numa-binding",
+    ]
 )
 # Axolotl's own options of the train command that are no config keys: they are the launch plan's to set.
 AXOLOTL_OPTIONS = frozenset({"launcher", "cloud", "sweep", "config", "num-processes", "main-process-port", "use-ray"})

@@ -44,7 +44,12 @@ def markdown(artifact: Mapping[str, Any]) -> str:
     if not artifact["findings"]:
         lines.append("None.")
     if evidence.get("losses"):
-        lines += ["", "## Losses", "", ", ".join("not finite" if loss is None else f"{loss:g}" for loss in evidence["losses"])]
+        lines += [
+            "",
+            "## Losses",
+            "",
+            ", ".join("not finite" if loss is None else f"{loss:g}" for loss in evidence["losses"]),
+        ]
     lines += ["", "## Commands", ""]
     for node, part in plan["nodes"].items():
         if part["start"]:

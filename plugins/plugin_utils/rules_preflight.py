@@ -59,7 +59,9 @@ def _release(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("release_missing", tuple(missing), f"release {plan['release_id']}", "no such folder", PROVISION)
     for node, release in _releases(fingerprints).items():
         if not release["sealed"]:
-            yield Finding("release_unfinished", (node,), "a complete release", "; ".join(release["problems"])[:300], PROVISION)
+            yield Finding(
+                "release_unfinished", (node,), "a complete release", "; ".join(release["problems"])[:300], PROVISION
+            )
 
 
 def _releases(fingerprints: Fingerprints) -> dict[str, Mapping[str, Any]]:
@@ -85,7 +87,9 @@ def _source_edited(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 
 def _lock(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    digests = {node: release["lock_sha256"] for node, release in _releases(fingerprints).items() if release["lock_sha256"]}
+    digests = {
+        node: release["lock_sha256"] for node, release in _releases(fingerprints).items() if release["lock_sha256"]
+    }
     yield from _pinned("lock", "lock with sha256 {}", plan["lock_sha256"], digests, PROVISION)
 
 
@@ -95,13 +99,18 @@ def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         if not release["lock_sha256"]:
             continue
         differing = [
-            *(f"{name} {pair['installed']} instead of {pair['locked']}" for name, pair in packages["different"].items()),
+            *(
+                f"{name} {pair['installed']} instead of {pair['locked']}"
+                for name, pair in packages["different"].items()
+            ),
             *(f"{name} {version} is missing" for name, version in packages["missing"].items()),
             *(f"{name} {version} is not in the lock" for name, version in packages["extra"].items()),
         ]
         if differing:
             shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-            yield Finding("packages", (node,), "exactly the packages of the lock", shown, "run provision, which restores them")
+            yield Finding(
+                "packages", (node,), "exactly the packages of the lock", shown, "run provision, which restores them"
+            )
 
 
 def _python(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -144,7 +153,11 @@ def _ports(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         if state["free"]:
             continue
         holder = state["holder"] or {}
-        found = f"held by pid {holder['pid']} ({holder['command']})" if holder.get("pid") else "held by a process of another user"
+        found = (
+            f"held by pid {holder['pid']} ({holder['command']})"
+            if holder.get("pid")
+            else "held by a process of another user"
+        )
         if not state["holder"]:
             found = "it can't be listened on"
         name = "axolotl_master_port" if int(port) == plan["master_port"] else "axolotl_watch_port"
@@ -186,9 +199,7 @@ def _root_user(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("runs_as_root", tuple(nodes), "trainers run as an unprivileged user", "root", remedy, WARNING)
 
 
-def _pinned(
-    rule: str, expected: str, value: str, found: Mapping[str, Hashable], remedy: str
-) -> Iterator[Finding]:
+def _pinned(rule: str, expected: str, value: str, found: Mapping[str, Hashable], remedy: str) -> Iterator[Finding]:
     """A value that the plan pins, so that even a fleet that agrees can be wrong."""
     for other, nodes in outliers(found, head="", pinned=value).found.items():
         yield Finding(rule, tuple(nodes), expected.format(value), expected.format(other), remedy)

@@ -35,15 +35,19 @@ def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
             yield Finding("stopped", tuple(nodes), "the run ends by itself", "it was stopped on request", remedy)
         elif outcome == "None":
             remedy = "run status again; if the supervisor is gone, run stop, which ends what it left"
-            yield Finding("not_ended", tuple(nodes), "the trainer has ended and its end is on record", "no end on record", remedy)
+            yield Finding(
+                "not_ended", tuple(nodes), "the trainer has ended and its end is on record", "no end on record", remedy
+            )
         else:
             found = f"its part was ended ({outcome})"
-            yield Finding("trainer_failed", tuple(nodes), "every trainer ends by itself with 0", found, "see the run's state.json")
+            yield Finding(
+                "trainer_failed", tuple(nodes), "every trainer ends by itself with 0", found, "see the run's state.json"
+            )
 
 
 def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     size, seen = plan["world_size"], evidence["world_size"]
-    if seen == size or evidence["first_failure"] and not evidence["losses"]:
+    if seen == size or (evidence["first_failure"] and not evidence["losses"]):
         return
     apart = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])
     nodes = tuple(evidence["nodes_with_losses"]) if len(evidence["nodes_with_losses"]) > 1 else ()
@@ -80,7 +84,9 @@ def _losses(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
 def _tokens(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     wanted, found = plan["expected_tokens"], evidence["first_tokens_total"]
     if wanted and evidence["losses"] and found != wanted:
-        remedy = "a smaller number means that fewer ranks fed the step; correct axolotl_expected_tokens if the data changed"
+        remedy = (
+            "a smaller number means that fewer ranks fed the step; correct axolotl_expected_tokens if the data changed"
+        )
         yield Finding("tokens", (), f"tokens/total of {wanted} at the first step", f"{found}", remedy)
 
 
@@ -88,10 +94,20 @@ def _rng_states(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     """A world writes one random state per rank; a process that believes itself alone writes one without a rank."""
     if plan["world_size"] == 1:
         return
-    alone = [node for node, found in evidence["checkpoints"].items() if any("rng_state.pth" in files for files in found.values())]
+    alone = [
+        node
+        for node, found in evidence["checkpoints"].items()
+        if any("rng_state.pth" in files for files in found.values())
+    ]
     if alone:
         remedy = "these nodes trained separately: see no_world; don't use these checkpoints"
-        yield Finding("checkpoint_alone", tuple(alone), "rng_state_<rank>.pth in checkpoints", "rng_state.pth, as one process writes it", remedy)
+        yield Finding(
+            "checkpoint_alone",
+            tuple(alone),
+            "rng_state_<rank>.pth in checkpoints",
+            "rng_state.pth, as one process writes it",
+            remedy,
+        )
     if evidence["first_failure"] or not evidence["checkpoints"]:
         return
     newest = max((name for found in evidence["checkpoints"].values() for name in found), key=_number)
@@ -115,3 +131,23 @@ def _orphans(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (_ended_well, _one_world, _one_voice, _losses, _tokens, _rng_states, _orphans)
+
+
+def supervised(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Of a run that is under way: whether each node's part is still supervised."""
+    lost = {
+        node: evidence["run"]["processes"]
+        for node, evidence in nodes.items()
+        if evidence["run"]["state"].get("phase") != "ended" and not evidence["run"]["supervisor_alive"]
+    }
+    remedy = "run stop: it ends what was left behind"
+    return [
+        Finding(
+            "supervisor_lost",
+            (node,),
+            "the supervisor lives until the run's end",
+            f"it is gone; {len(pids)} processes are left",
+            remedy,
+        )
+        for node, pids in lost.items()
+    ]

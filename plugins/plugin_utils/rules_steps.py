@@ -38,7 +38,16 @@ def provisioned(plan: Mapping[str, Any], results: Results) -> Judgement:
         findings.append(Finding("provision_failed", tuple(nodes), f"{task} works", message.strip(), remedy))
     if left_out:
         finding = readings.limited(left_out)
-        findings.append(Finding(finding.id, finding.hosts, finding.expected, "left out by --limit, or lost on the way", finding.remedy, WARNING))
+        findings.append(
+            Finding(
+                finding.id,
+                finding.hosts,
+                finding.expected,
+                "left out by --limit, or lost on the way",
+                finding.remedy,
+                WARNING,
+            )
+        )
     return findings, {"changed": {node: bool(result and result.get("changed")) for node, result in results.items()}}
 
 
@@ -50,7 +59,9 @@ def started(plan: Mapping[str, Any], results: Results) -> Judgement:
 
 def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
     """Nothing is left on any node that was asked."""
-    findings = readings.read({node: result for node, result in results.items() if result is not None}, "left", "stopping").findings
+    findings = readings.read(
+        {node: result for node, result in results.items() if result is not None}, "left", "stopping"
+    ).findings
     left_out = [node for node, result in results.items() if result is None]
     for node, result in results.items():
         if result and result.get("left"):
@@ -59,36 +70,11 @@ def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
             findings.append(Finding("processes_left", (node,), "no process of the run is left", f"pids {pids}", remedy))
     if left_out:
         remedy = "the watch ends the run there too, since it can't go on without the stopped nodes; stop without --limit to prove it"
-        findings.append(Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING))
+        findings.append(
+            Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING)
+        )
     runs = {node: list(result.get("stopped", [])) for node, result in results.items() if result}
     return findings, {"stopped": runs}
-
-
-def running(plan: Mapping[str, Any], results: Results) -> Judgement:
-    """What runs where, and whether the nodes agree about it."""
-    read = readings.read(results, "run", "reading the state")
-    findings = list(read.findings)
-    nodes = {}
-    for node, run in read.values.items():
-        if run is None:
-            continue
-        state = run["state"]
-        nodes[node] = {
-            "run_id": run["run_id"],
-            "rank": run["node_rank"],
-            "phase": state.get("phase"),
-            "outcome": state.get("outcome"),
-            "reason": state.get("reason"),
-            "supervised": run["supervisor_alive"],
-            "processes": len(run["processes"]),
-        }
-        if state.get("phase") != "ended" and not run["supervisor_alive"]:
-            found = f"it is gone; {len(run['processes'])} of its processes are alive"
-            remedy = "run stop: it ends what was left behind"
-            findings.append(Finding("supervisor_lost", (node,), "the run's supervisor lives until its end", found, remedy))
-    run_ids = {str(part["run_id"]) for part in nodes.values()}
-    # Different newest runs are no fault of themselves: two runs on disjoint nodes are allowed.
-    return findings, {"nodes": nodes, "run_ids": sorted(run_ids)}
 
 
 def collected(plan: Mapping[str, Any], results: Results) -> Judgement:

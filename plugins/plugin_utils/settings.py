@@ -68,7 +68,9 @@ def full_sha(value: Any) -> str:
     try:
         return full_commit(text(value))
     except ReleaseNameError:
-        raise InvalidValue("a full commit SHA (40 hex digits): a branch or a short SHA can mean another commit tomorrow") from None
+        raise InvalidValue(
+            "a full commit SHA (40 hex digits): a branch or a short SHA can mean another commit tomorrow"
+        ) from None
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
@@ -133,7 +135,9 @@ def _training_file(value: Any) -> dict[str, str]:
     unknown = sorted(set(entry) - {"src", "dest", "storage"})
     storage = entry.get("storage", "copy")
     if unknown or storage not in ("copy", "shared") or not entry.get("dest"):
-        raise InvalidValue("a list of {src, dest, storage: copy|shared}" + (f"; unknown: {', '.join(unknown)}" if unknown else ""))
+        raise InvalidValue(
+            "a list of {src, dest, storage: copy|shared}" + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+        )
     if storage == "copy" and not entry.get("src"):
         raise InvalidValue("src for each training file that is to be copied")
     return {"src": text(entry.get("src", "")), "dest": filled(entry["dest"]), "storage": storage}
@@ -144,24 +148,65 @@ SECONDS = whole(1, 7 * 24 * 3600)
 
 SETTINGS: tuple[Setting, ...] = (
     # Each node
-    Setting("axolotl_root", absolute_path, REQUIRED, "Folder on the node under which everything lies; equal on all machines.", per_node=True),
-    Setting("axolotl_machine", filled, None, "Name of the machine, for nodes that share one; default: the node's own name.", per_node=True),
-    Setting("axolotl_node_rank", whole(0, 65535), None, "The node's rank; default: its position in the group.", per_node=True),
-    Setting("axolotl_address", filled, None, "Address by which peers reach the node; default: ansible_host, else its name.", per_node=True),
+    Setting(
+        "axolotl_root",
+        absolute_path,
+        REQUIRED,
+        "Folder on the node under which everything lies; equal on all machines.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_machine",
+        filled,
+        None,
+        "Name of the machine, for nodes that share one; default: the node's own name.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_node_rank",
+        whole(0, 65535),
+        None,
+        "The node's rank; default: its position in the group.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_address",
+        filled,
+        None,
+        "Address by which peers reach the node; default: ansible_host, else its name.",
+        per_node=True,
+    ),
     # The release
     Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
     Setting("axolotl_commit", full_sha, REQUIRED, "Full SHA of the commit that every node runs."),
     Setting("axolotl_extras", text_list, [], "Extras of that commit to install (deepspeed, flash-attn ...)."),
     Setting("axolotl_requirements", text_list, [], "Further requirement lines for the lock, such as torch==2.13.0."),
     Setting("axolotl_python_version", filled, "3.12", "Python of the release, as uv names it."),
-    Setting("axolotl_python_platform", filled, "x86_64-manylinux_2_28", "Platform for which the lock is compiled, as uv names it."),
-    Setting("axolotl_torch_backend", text, "", "PyTorch index for uv, such as cu130 or cpu; empty: the configured indexes."),
-    Setting("axolotl_lock_dir", filled, "{inventory_dir}/locks", "Folder on the controller that keeps the locks; worth committing."),
+    Setting(
+        "axolotl_python_platform",
+        filled,
+        "x86_64-manylinux_2_28",
+        "Platform for which the lock is compiled, as uv names it.",
+    ),
+    Setting(
+        "axolotl_torch_backend", text, "", "PyTorch index for uv, such as cu130 or cpu; empty: the configured indexes."
+    ),
+    Setting(
+        "axolotl_lock_dir",
+        filled,
+        "{inventory_dir}/locks",
+        "Folder on the controller that keeps the locks; worth committing.",
+    ),
     Setting("axolotl_uv_version", filled, "0.13.9", "uv that builds the environments."),
     Setting("axolotl_uv_cache_dir", text, "", "uv's cache on the node; empty: uv's own default."),
     # The training
     Setting("axolotl_config", filled, REQUIRED, "Axolotl YAML on the controller."),
-    Setting("axolotl_training_files", training_files, [], "What the config needs: src on the controller, dest on the node, storage."),
+    Setting(
+        "axolotl_training_files",
+        training_files,
+        [],
+        "What the config needs: src on the controller, dest on the node, storage.",
+    ),
     Setting("axolotl_accelerator", one_of("cuda", "cpu"), "cuda", "What the trainers run on."),
     Setting("axolotl_nproc_per_node", whole(1, 1024), REQUIRED, "Trainer processes per node, usually its GPUs."),
     Setting("axolotl_launcher", one_of("torchrun"), "torchrun", "How the trainers are started."),
@@ -177,9 +222,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_stop_grace", SECONDS, 5, "Seconds between SIGTERM and SIGKILL."),
     Setting("axolotl_follow", flag, True, "Whether launch stays with the run until its end."),
     Setting("axolotl_follow_interval", whole(1, 3600), 10, "Seconds between two lines of progress."),
-    Setting("axolotl_expected_tokens", whole(0, 999_999_999), 0, "tokens/total that the first step must show; 0: not checked."),
+    Setting(
+        "axolotl_expected_tokens",
+        whole(0, 999_999_999),
+        0,
+        "tokens/total that the first step must show; 0: not checked.",
+    ),
     # The controller
-    Setting("gpufleet_artifacts_dir", filled, "artifacts", "Folder on the controller for verdicts, records and what is collected."),
+    Setting(
+        "gpufleet_artifacts_dir",
+        filled,
+        "artifacts",
+        "Folder on the controller for verdicts, records and what is collected.",
+    ),
 )
 
 
@@ -190,7 +245,9 @@ class Values(dict[str, Any]):
         return self["axolotl_" + name]
 
 
-def read(variables: Mapping[str, Mapping[str, Any]], needed: set[str] | None = None) -> tuple[dict[str, Values], list[Finding]]:
+def read(
+    variables: Mapping[str, Mapping[str, Any]], needed: set[str] | None = None
+) -> tuple[dict[str, Values], list[Finding]]:
     """Read every node's settings.
 
     Args:
@@ -209,9 +266,7 @@ def read(variables: Mapping[str, Mapping[str, Any]], needed: set[str] | None = N
     return values, findings
 
 
-def _read_one(
-    setting: Setting, variables: Mapping[str, Mapping[str, Any]], values: dict[str, Values]
-) -> list[Finding]:
+def _read_one(setting: Setting, variables: Mapping[str, Mapping[str, Any]], values: dict[str, Values]) -> list[Finding]:
     wrong: dict[tuple[str, str, str], list[str]] = {}
     for node, inventory in variables.items():
         value = inventory.get(setting.name)
@@ -247,4 +302,8 @@ def _differing(setting: Setting, values: dict[str, Values], where: str) -> list[
     else:
         found = "; ".join(f"{value[:80]} on {', '.join(nodes[:3])}" for value, nodes in list(by_value.items())[:4])
     outside = min(by_value.values(), key=len)
-    return [Finding("setting_differs", tuple(outside), f"{setting.name} is equal on all nodes", found, f"{where}, once for all")]
+    return [
+        Finding(
+            "setting_differs", tuple(outside), f"{setting.name} is equal on all nodes", found, f"{where}, once for all"
+        )
+    ]

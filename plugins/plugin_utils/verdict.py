@@ -42,6 +42,7 @@ def merged(
     if plan:
         result.update(plan=plan, nodes=list(plan["nodes"]), run_id=plan.get("run_id") or None)
     if evidence:
+        result["run_id"] = evidence.get("run_id") or result["run_id"]
         result["evidence"] = {**artifact["evidence"], **evidence}
     return result
 
@@ -68,7 +69,10 @@ def line(artifact: Mapping[str, Any]) -> str:
     wrong, warnings = len(errors(findings)), len(findings) - len(errors(findings))
     if wrong:
         first = errors(findings)[0]
-        parts.append(f"{wrong} error{'s' if wrong > 1 else ''}, first {first.id}" + (f" on {names(first.hosts)}" if first.hosts else ""))
+        parts.append(
+            f"{wrong} error{'s' if wrong > 1 else ''}, first {first.id}"
+            + (f" on {names(first.hosts)}" if first.hosts else "")
+        )
     if warnings:
         parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     if artifact["unfinished"]:
@@ -87,4 +91,15 @@ def _ends(losses: Sequence[float | None]) -> list[float | None]:
 def text(artifact: Mapping[str, Any]) -> str:
     """The findings and the verdict for a terminal."""
     findings = table(Finding.from_dict(finding) for finding in artifact["findings"])
-    return f"{findings}\n{line(artifact)}" if findings else line(artifact)
+    return "\n".join(part for part in (*_nodes(artifact["evidence"]), findings, line(artifact)) if part)
+
+
+def _nodes(evidence: Mapping[str, Any]) -> list[str]:
+    """What runs where, for status."""
+    rows = []
+    for node, state in (evidence.get("nodes") or {}).items():
+        loss = "" if state["loss"] is None else f"  loss {state['loss']:g}"
+        step = f"  step {state['step']}/{state['total_steps']}" if state["total_steps"] else ""
+        end = f"  {state['outcome']}: {state['reason']}" if state["outcome"] else f"  {state['processes']} processes"
+        rows.append(f"{node}  rank {state['rank']}  {state['phase']}{step}{loss}{end}")
+    return rows

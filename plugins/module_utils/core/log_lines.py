@@ -70,7 +70,9 @@ _LOSS = re.compile(r"\{'loss': [^{}]*\}")
 _PAIR = re.compile(r"'([\w/]{1,64})': '?([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))\b", re.IGNORECASE)
 # The Trainer's bar has no description, unlike those of dataset preparation.
 _STEP = re.compile(r"^\s*\d{1,3}%\|[^|]*\|\s*(\d+)/(\d+) \[")
-_NCCL_RANK = re.compile(r"NCCL INFO .*comm 0x[0-9a-f]+ rank (\d+) nranks (\d+) .*commId (0x[0-9a-f]+) .*- Init COMPLETE")
+_NCCL_RANK = re.compile(
+    r"NCCL INFO .*comm 0x[0-9a-f]+ rank (\d+) nranks (\d+) .*commId (0x[0-9a-f]+) .*- Init COMPLETE"
+)
 _NCCL_NETWORK = re.compile(r"NCCL INFO .*Using network (\S.*?)\s*$")
 _ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Timeout)(?:: .*)?)$")
 _WORKER_FAILURE = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")

@@ -18,7 +18,8 @@ _SHORTEST = 4
 # Hugging Face and OpenAI-style tokens and keys in URLs, wherever they came from
 _TOKEN = re.compile(r"\b(?:hf|sk|ghp|github_pat)[_-][A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _ASSIGNMENT = re.compile(
-    r"(?P<name>[\w.-]*(?:" + SECRET_NAME.pattern + r")[\w.-]*['\"]?\s*[:=]\s*['\"]?)(?P<value>[^\s'\",}]+)", re.IGNORECASE
+    r"(?P<name>[\w.-]*(?:" + SECRET_NAME.pattern + r")[\w.-]*['\"]?\s*[:=]\s*['\"]?)(?P<value>[^\s'\",}]+)",
+    re.IGNORECASE,
 )
 
 

@@ -70,8 +70,12 @@ def uv_environment(pip_config: Mapping[str, str]) -> dict[str, str]:
         return environment
 
     extra_indexes = pip_config.get("extra-index-url", "").split()
-    if extra_indexes:
-        environment["UV_INDEX"] = " ".join(extra_indexes)
+    if extra_indexes and "UV_DEFAULT_INDEX" in environment:
+        # pip merges the files of all its indexes; uv takes a version's files from the first index that has it, and
+        # an extra index may hold just one wheel of a version, for another Python. So the main index comes first.
+        # Where pip's configuration names no main index, uv can't put its own default before others, and the extra
+        # ones are left to a person (UV_INDEX).
+        environment["UV_INDEX"] = " ".join([environment["UV_DEFAULT_INDEX"], *extra_indexes])
         # pip takes the best version of all indexes; uv stops at the first index that knows the name, which guards
         # against a stranger's package of the same name. A site that gave pip several indexes has accepted pip's way
         # and may hold only a part of the versions on each, so uv follows there, and there alone.

@@ -10,7 +10,8 @@ because the others could only wait for it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 # Phases of a node's part
 JOINING, RUNNING, ENDING, ENDED = "joining", "running", "ending", "ended"

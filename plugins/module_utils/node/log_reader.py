@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 CHUNK = 1 << 20
 MAX_PENDING = 64 * 1024

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Iterable, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 RUN_MARK = "GPUFLEET_RUN"
 """Environment variable, set to ``<run id>/<node>``, that marks every process of a run."""

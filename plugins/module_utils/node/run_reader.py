@@ -10,7 +10,6 @@ from typing import Any
 from . import processes
 from .run_directory import RunDirectory, read_json, run_directories
 
-
 _PLAN = ("argv", "release_id", "nproc_per_node", "master_port", "watch_port", "expected_tokens", "config", "machine")
 
 

@@ -10,7 +10,8 @@ import ipaddress
 import os
 import socket
 import struct
-from typing import Iterable, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 ESTABLISHED, LISTEN = 0x01, 0x0A  # include/net/tcp_states.h
 

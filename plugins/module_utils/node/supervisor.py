@@ -19,8 +19,22 @@ from typing import Any
 
 from ..core import watch_rules
 from ..core.evidence_summary import LogSummary
-from ..core.watch_rules import CALLED_OFF, END, ENDED, ENDING, FAILED, FINISHED, GO, JOINING, RUNNING, STOPPED, WAIT
-from ..core.watch_rules import NodeState, Order, WatchSettings
+from ..core.watch_rules import (
+    CALLED_OFF,
+    END,
+    ENDED,
+    ENDING,
+    FAILED,
+    FINISHED,
+    GO,
+    JOINING,
+    RUNNING,
+    STOPPED,
+    WAIT,
+    NodeState,
+    Order,
+    WatchSettings,
+)
 from . import processes
 from .log_reader import LogReader
 from .run_directory import RunDirectory, read_json, write_json

@@ -153,4 +153,6 @@ def _wait_for_record(folder: RunDirectory) -> dict[str, Any]:
             said = stream.read()[-1000:]
     except OSError:
         said = ""
-    raise StartError(f"the supervisor did not come up within {STARTED_WITHIN:.0f} s; it said: {said.strip() or 'nothing'}")
+    raise StartError(
+        f"the supervisor did not come up within {STARTED_WITHIN:.0f} s; it said: {said.strip() or 'nothing'}"
+    )

@@ -117,7 +117,9 @@ class Trainer:
 
     def connections(self) -> list[dict[str, Any]]:
         """What was seen: which rank held a connection from where to where."""
-        return [{"rank": rank, "local": list(local), "remote": list(remote)} for rank, local, remote in self._connections]
+        return [
+            {"rank": rank, "local": list(local), "remote": list(remote)} for rank, local, remote in self._connections
+        ]
 
     async def end(self, grace: float) -> int:
         """End the whole tree: SIGTERM, and SIGKILL for what is left after `grace` seconds.

@@ -132,7 +132,9 @@ class NodeEnd:
             order = answer.get("order")
             if not isinstance(order, dict):
                 raise WatchError("no order in the answer")
-            return Order(str(order.get("kind")), str(order.get("reason")), order.get("first_failure")), answer.get("taken")
+            return Order(str(order.get("kind")), str(order.get("reason")), order.get("first_failure")), answer.get(
+                "taken"
+            )
         except BaseException:
             self.close()
             raise

@@ -67,9 +67,14 @@ def test_underscores_and_dashes_are_one_option() -> None:
 
 
 def test_lists_get_the_separators_of_uv() -> None:
-    environment = uv_environment({"find-links": "/a\n/b  /c", "extra-index-url": "file:///one\nfile:///two"})
+    config = {"find-links": "/a\n/b  /c", "index-url": "file:///main", "extra-index-url": "file:///one\nfile:///two"}
+    environment = uv_environment(config)
     assert environment["UV_FIND_LINKS"] == "/a,/b,/c"
-    assert environment["UV_INDEX"] == "file:///one file:///two"
+    assert environment["UV_INDEX"] == "file:///main file:///one file:///two"
+
+
+def test_extra_indexes_never_come_before_the_main_one() -> None:
+    assert uv_environment({"extra-index-url": "file:///one"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_single_values(option: str, variable: str) -> None:
 
 def test_all_indexes_are_searched_only_where_pip_has_several() -> None:
     assert "UV_INDEX_STRATEGY" not in uv_environment({"index-url": "https://mirror.example/simple"})
-    several = uv_environment({"extra-index-url": "https://mirror.example/simple"})
+    several = uv_environment({"index-url": "https://a.example", "extra-index-url": "https://b.example"})
     assert several["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
