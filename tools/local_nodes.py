@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepares inventories/local: Axolotl's repository, the tiny model, and what of the inventory depends on this machine."""
+"""Prepares inventories/local: Axolotl's repository, the tiny model, and the settings that depend on this machine."""
 
 from __future__ import annotations
 

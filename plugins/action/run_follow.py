@@ -23,7 +23,7 @@ PROMPT = 1.0
 """Seconds between two looks at the head; a line is shown when the interval is over or something changed."""
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Returns `ended`, the last `watch` and, should contact be lost for longer than the grace time, `lost`."""
 
     BYPASS_HOST_LOOP = True
@@ -35,7 +35,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments = self._task.args
         interval, grace = float(arguments["interval"]), float(arguments["grace"])
         begin = contact = time.monotonic()
-        shown_at, shown, watch = -interval, None, {}
+        shown_at, shown = -interval, None
+        watch: dict[str, Any] = {}
         while True:
             now = time.monotonic()
             run, trouble = self._look(arguments, task_vars)

@@ -10,8 +10,8 @@ module: fleet_findings
 short_description: Hold what the nodes returned against the rules
 version_added: "0.1.0"
 description:
-  - Compares the results that a task registered on every node, once, on the controller. A node that was unreachable, failed
-    or left out by C(--limit) is a finding too.
+  - Compares the results that a task registered on every node, once, on the controller. A node that was unreachable,
+    failed or left out by C(--limit) is a finding too.
   - It fails nothing by itself; hand its findings to M(gpufleet.axolotl.verdict).
 author:
   - gpufleet.axolotl contributors (@gpufleet)
@@ -37,7 +37,8 @@ options:
   results:
     description:
       - Name of a result to the name of the variable under which a task registered it.
-      - V(preflight) needs C(fingerprint), C(listener) and C(probe), V(run) and V(status) need C(evidence), the others need C(step).
+      - V(preflight) needs C(fingerprint), C(listener) and C(probe); V(run) and V(status) need C(evidence); the others
+        need C(step).
     type: dict
     required: true
   plan:

@@ -10,8 +10,8 @@ module: launch_plan
 short_description: Read the inventory into the launch plan
 version_added: "0.1.0"
 description:
-  - Reads the settings of every node in the group C(axolotl_nodes), the config and the release's lock, and returns for each
-    node its rank, paths and command. Everything that is wrong comes back at once, as findings.
+  - Reads the settings of every node in the group C(axolotl_nodes), the config and the release's lock, and returns for
+    each node its rank, paths and command. Everything that is wrong comes back at once, as findings.
   - It fails nothing by itself; hand its findings to M(gpufleet.axolotl.verdict).
 author:
   - gpufleet.axolotl contributors (@gpufleet)
@@ -31,8 +31,8 @@ attributes:
 options:
   verb:
     description:
-      - What the plan is for. V(status), V(stop) and V(collect) need no more than where runs lie; V(provision) does without
-        the lock, which it compiles.
+      - What the plan is for. V(status), V(stop) and V(collect) need no more than where runs lie; V(provision) does
+        without the lock, which it compiles.
     type: str
     choices: [provision, preflight, launch, status, stop, collect]
     required: true

@@ -93,7 +93,7 @@ def open_port(address: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
-            server.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
+            server.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))  # noqa: S104 - as the rendezvous store
         server.listen(1024)
     except BaseException:
         server.close()
@@ -106,11 +106,11 @@ def serve(servers: list, word: bytes, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for server in servers:
-            selector.register(server, selectors.EVENT_READ)
+            selector.register(server, selectors.EVENT_READ, data=server)
         while time.monotonic() < deadline:
-            for key, dummy in selector.select(timeout=deadline - time.monotonic()):
+            for key, _events in selector.select(timeout=deadline - time.monotonic()):
                 try:
-                    connection, dummy = key.fileobj.accept()
+                    connection = key.data.accept()[0]
                     connection.sendall(word + b"\n")
                     connection.close()
                 except OSError:

@@ -139,13 +139,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     folder = run_reader.find_run(module.params["runs"], module.params["run_id"])
-    if folder is None:
-        module.exit_json(changed=False, run_id=None)
-    files = sources(folder)
-    path = os.path.join(folder.path, "bundle.tar.gz")
-    if not module.check_mode:
-        write(path, files, module.params["secrets"], module.params["max_bytes"])
-    module.exit_json(changed=False, run_id=folder.run_id, path=path, members=sorted(files))
+    result: dict = {"changed": False, "run_id": None}
+    if folder:
+        files = sources(folder)
+        path = os.path.join(folder.path, "bundle.tar.gz")
+        if not module.check_mode:
+            write(path, files, module.params["secrets"], module.params["max_bytes"])
+        result.update(run_id=folder.run_id, path=path, members=sorted(files))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ EXAMPLES = r"""
 RETURN = r"""
 run:
   description:
-    - The run (run_id, path, node, node_rank, fleet, plan, state, supervisor_alive, processes, watch), or null where this
-      node has none. C(state) is the supervisor's record, C(processes) the pids that are alive, C(watch) the head's view.
+    - The run (run_id, path, node, node_rank, fleet, plan, state, supervisor_alive, processes, watch), or null where
+      this node has none.
+    - C(state) is the supervisor's record, C(processes) the pids that are alive, C(watch) the head's view.
   returned: always
   type: dict
 active:

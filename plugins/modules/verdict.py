@@ -35,7 +35,8 @@ options:
     required: true
   state:
     description:
-      - V(begun) starts the artifact. V(gate) closes it when there are errors and else lets the verb go on. V(final) closes it.
+      - V(begun) starts the artifact. V(gate) closes it when there are errors and else lets the verb go on. V(final)
+        closes it.
     type: str
     choices: [begun, gate, final]
     required: true

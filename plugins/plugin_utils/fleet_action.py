@@ -17,7 +17,7 @@ from . import settings
 from .artifact_store import ArtifactStore
 
 
-class FleetAction(ActionBase):  # type: ignore[misc]
+class FleetAction(ActionBase):
     """An action that runs once for the whole group."""
 
     BYPASS_HOST_LOOP = True

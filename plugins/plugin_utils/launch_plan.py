@@ -200,7 +200,7 @@ def check(values: Mapping[str, Values]) -> list[Finding]:
 
 def _check_ranks(values: Mapping[str, Values]) -> list[Finding]:
     rank_of = ranks(values)
-    remedy = "give every node of axolotl_nodes an axolotl_node_rank, each once, from 0 without a gap; or give none of them one"
+    remedy = "give every node an axolotl_node_rank, each once and from 0 without a gap; or give none of them one"
     without = [node for node in values if node not in rank_of]
     if without:
         return [
@@ -259,7 +259,7 @@ def _check_environment(values: Mapping[str, Values]) -> list[Finding]:
     secret = sorted(name for name in fleet.environment if is_secret_name(name))
     if not secret:
         return []
-    remedy = "move it to axolotl_secrets (and keep its value in Ansible Vault): the environment stands in records and reports"
+    remedy = "move it to axolotl_secrets, its value in Ansible Vault: the environment stands in records and reports"
     return [Finding("secret_in_environment", (), "no secret in axolotl_environment", ", ".join(secret), remedy)]
 
 

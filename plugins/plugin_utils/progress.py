@@ -22,7 +22,7 @@ def line(watch: Mapping[str, Any], seconds: float) -> str:
     nodes = watch.get("nodes", {})
     phases = Counter(node["phase"] for node in nodes.values())
     parts = [f"{int(seconds) // 3600:02}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"]
-    speaker = max(nodes.values(), key=lambda node: node.get("step") or 0, default={})
+    speaker: Mapping[str, Any] = max(nodes.values(), key=lambda node: node.get("step") or 0, default={})
     if speaker.get("total_steps"):
         parts.append(f"step {speaker['step']}/{speaker['total_steps']}")
     loss = next((node["loss"] for node in nodes.values() if node.get("loss") is not None), None)

@@ -22,8 +22,8 @@ def markdown(artifact: Mapping[str, Any]) -> str:
         "",
         f"- Axolotl `{plan['commit']}` from {plan['repository']}, release `{plan['release_id']}`",
         f"- Config `{plan['config']['src']}` (sha256 `{plan['config']['sha256']}`)",
-        f"- {plan['nnodes']} nodes x {plan['nproc_per_node']} processes, {plan['launcher']}, {plan['rendezvous']} rendezvous"
-        f" at {plan['head_address']}:{plan['master_port']}",
+        f"- {plan['nnodes']} nodes x {plan['nproc_per_node']} processes, {plan['launcher']}, "
+        f"{plan['rendezvous']} rendezvous at {plan['head_address']}:{plan['master_port']}",
         f"- Transport: {evidence.get('transport') or 'not seen'}",
         "",
         "| node | rank | started | outcome | exit code |",

@@ -244,7 +244,9 @@ def _why_unreachable(outcome: str) -> str:
     if re.search("timed out|no route", outcome):
         return "open the port to the peers in every firewall between them; check the route to the head"
     if re.search("refused", outcome):
-        return "the address leads to another machine, or a firewall rejects: check axolotl_address of the head, and its firewall"
+        return (
+            "check axolotl_address of the head, which may lead to another machine, and its firewall, which may reject"
+        )
     return "check axolotl_address of the head: something else answers there"
 
 

@@ -56,7 +56,7 @@ def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
         nodes,
         f"one world of {size} ranks, whose processes are connected to each other",
         f"{len(evidence['worlds'])} separate worlds ({apart}): each trained alone, whatever their exit codes say",
-        "check that the environment lets the trainers join (ACCELERATE_USE_CPU=true on CPU) and that the launcher is torchrun",
+        "see axolotl_environment: on CPU the trainers join only with ACCELERATE_USE_CPU=true",
     )
 
 

@@ -66,10 +66,10 @@ def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
     for node, result in results.items():
         if result and result.get("left"):
             pids = ", ".join(str(pid) for pid in result["left"])
-            remedy = "a process in uninterruptible sleep ends with its I/O, another user's needs that user: see ps -o pid,stat,wchan,user"
+            remedy = "see ps -o pid,stat,wchan,user: state D ends with its I/O, another user's process needs that user"
             findings.append(Finding("processes_left", (node,), "no process of the run is left", f"pids {pids}", remedy))
     if left_out:
-        remedy = "the watch ends the run there too, since it can't go on without the stopped nodes; stop without --limit to prove it"
+        remedy = "the watch ends the run there too, since it can't go on alone; stop without --limit proves it"
         findings.append(
             Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING)
         )

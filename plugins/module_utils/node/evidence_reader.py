@@ -22,7 +22,8 @@ def read_evidence(folder: RunDirectory) -> dict[str, Any]:
         remote endpoint), ``checkpoints`` (name to sorted rng_state files, of checkpoints that this run wrote) and
         ``log_tail`` (the newest 20 lines).
     """
-    summary, reader, tail = LogSummary(), LogReader(folder.trainer_log), []
+    summary, reader = LogSummary(), LogReader(folder.trainer_log)
+    tail: list[str] = []
     for line in reader.new_lines():
         summary.add(line)
         tail = [*tail[-19:], line[:500]]

@@ -65,8 +65,8 @@ def environment_of(pid: int) -> dict[str, str]:
             raw = stream.read()
     except OSError:
         return {}
-    pairs = (item.partition("=") for item in raw.decode("utf-8", "replace").split("\0") if "=" in item)
-    return {name: value for name, _, value in pairs}
+    items = raw.decode("utf-8", "replace").split("\0")
+    return dict(item.split("=", 1) for item in items if "=" in item)
 
 
 def is_alive(identity: Identity) -> bool:

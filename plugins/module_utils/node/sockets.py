@@ -37,7 +37,7 @@ def parse_endpoint(text: str) -> Endpoint:
 
     The kernel prints each 32-bit word of the address in the host's byte order.
     """
-    address_hex, _, port_hex = text.partition(":")
+    address_hex, port_hex = text.split(":")
     words = [int(address_hex[i : i + 8], 16) for i in range(0, len(address_hex), 8)]
     packed = b"".join(struct.pack("=I", word) for word in words)
     address = ipaddress.ip_address(packed)
@@ -111,7 +111,7 @@ class PortHolder(NamedTuple):
 
 def port_is_free(port: int) -> bool:
     """Whether a server can listen on the port on all addresses, which is what the rendezvous store does."""
-    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104 - bound, never served
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 # Connections of an ended run in TIME_WAIT must not count as a holder.

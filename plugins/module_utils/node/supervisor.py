@@ -11,6 +11,8 @@ tree when the trainer fails, a peer fails, contact is lost for too long, or it i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import signal
 import sys
@@ -102,13 +104,14 @@ class Supervisor:
     def report(self) -> dict[str, Any]:
         """What the head needs to know of this node."""
         names = ("phase", "outcome", "exit_code", "signal", "start_error", "reason", "worker_end", "processes", "at")
-        facts = {name: self.state[name] for name in names if self.state.get(name) is not None}
+        facts: dict[str, Any] = {name: self.state[name] for name in names if self.state.get(name) is not None}
         facts.update(step=self.summary.step, total_steps=self.summary.total_steps, loss=self.summary.loss)
         facts["tokens"] = self.summary.newest.get("tokens/total")
         facts["error"] = self.summary.errors[0] if self.summary.errors else None
         facts["worker_failure"] = self.summary.worker_failures[0] if self.summary.worker_failures else None
-        # NaN, which equals nothing, is no JSON
-        return {name: value for name, value in facts.items() if value is not None and value == value}
+        # JSON knows no NaN
+        nan = {name for name, value in facts.items() if isinstance(value, float) and not math.isfinite(value)}
+        return {name: value for name, value in facts.items() if value is not None and name not in nan}
 
     def take(self, node: str, report: dict[str, Any]) -> Order:
         """The head takes a report (its own too) and answers with the order for everybody."""
@@ -167,9 +170,8 @@ class Supervisor:
             }
             for peer in self.peers.values()
         }
-        fleet = {"at": utc_now(), "order": self.order.kind, "reason": self.order.reason, "nodes": nodes}
-        fleet["first_failure"] = self.order.first_failure
-        write_json(self.folder.fleet_file, fleet)
+        order = {"order": self.order.kind, "reason": self.order.reason, "first_failure": self.order.first_failure}
+        write_json(self.folder.fleet_file, {"at": utc_now(), **order, "nodes": nodes})
 
     async def watch_as_node(self) -> None:
         """Report to the head and follow its orders, until it has heard that this part has ended."""
@@ -283,10 +285,8 @@ class Supervisor:
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but wake up when something has happened."""
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.changed.wait(), seconds)
-        except asyncio.TimeoutError:
-            pass
         self.changed.clear()
 
     async def _until_ended(self) -> None:
@@ -320,4 +320,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

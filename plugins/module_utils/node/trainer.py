@@ -139,7 +139,7 @@ class Trainer:
 
 
 def _call_at_end(worker: Worker, on_end: Callable[[Worker], None]) -> None:
-    """Have the event loop call back when the process ends; without pidfds (kernel < 5.3) its end goes unnoticed here."""
+    """Have the event loop call back when the process ends; a kernel before 5.3 has no pidfd for that."""
     try:
         descriptor = os.pidfd_open(worker.identity.pid)
     except OSError:

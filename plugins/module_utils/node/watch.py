@@ -111,8 +111,7 @@ class NodeEnd:
     def __init__(self, key: str, node: str) -> None:
         self._key = key
         self._node = node
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def exchange(self, address: str, port: int, report: dict[str, Any]) -> tuple[Order, str | None]:
         """Report and get the order; dials first where there is no connection.
@@ -124,11 +123,11 @@ class NodeEnd:
             WatchError, OSError, asyncio.TimeoutError: there was no answer; the next call dials again.
         """
         try:
-            if self._writer is None:
-                await self._dial(address, port)
-            assert self._reader and self._writer
-            await send(self._writer, report)
-            answer = await receive(self._reader, HANDSHAKE_TIMEOUT)
+            if self._connection is None:
+                self._connection = await self._dial(address, port)
+            reader, writer = self._connection
+            await send(writer, report)
+            answer = await receive(reader, HANDSHAKE_TIMEOUT)
             order = answer.get("order")
             if not isinstance(order, dict):
                 raise WatchError("no order in the answer")
@@ -139,19 +138,27 @@ class NodeEnd:
             self.close()
             raise
 
-    async def _dial(self, address: str, port: int) -> None:
+    async def _dial(self, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         opening = asyncio.open_connection(address, port, limit=MAX_MESSAGE)
-        self._reader, self._writer = await asyncio.wait_for(opening, HANDSHAKE_TIMEOUT)
-        head_nonce = str((await receive(self._reader, HANDSHAKE_TIMEOUT)).get("nonce"))
+        reader, writer = await asyncio.wait_for(opening, HANDSHAKE_TIMEOUT)
+        try:
+            await self._prove(reader, writer)
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
+
+    async def _prove(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head_nonce = str((await receive(reader, HANDSHAKE_TIMEOUT)).get("nonce"))
         nonce = secrets.token_hex(16)
         mine = proof(self._key, "node", self._node, head_nonce, nonce)
-        await send(self._writer, {"node": self._node, "nonce": nonce, "proof": mine})
+        await send(writer, {"node": self._node, "nonce": nonce, "proof": mine})
         expected = proof(self._key, "head", self._node, head_nonce, nonce)
-        shown = str((await receive(self._reader, HANDSHAKE_TIMEOUT)).get("proof"))
+        shown = str((await receive(reader, HANDSHAKE_TIMEOUT)).get("proof"))
         if not hmac.compare_digest(expected, shown):
             raise WatchError("what answers there is not this run's head")
 
     def close(self) -> None:
-        if self._writer:
-            self._writer.close()
-        self._reader = self._writer = None
+        if self._connection:
+            self._connection[1].close()
+        self._connection = None
