@@ -1,0 +1,22 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layout under a node's root."""
+
+from __future__ import annotations
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
+
+
+def test_everything_lies_under_the_root() -> None:
+    paths = NodePaths.under("/opt/axolotl")
+    assert paths._asdict() == {
+        "root": "/opt/axolotl",
+        "tools": "/opt/axolotl/tools",
+        "releases": "/opt/axolotl/releases",
+        "current": "/opt/axolotl/current",
+        "work": "/opt/axolotl/work",
+        "runs": "/opt/axolotl/runs",
+    }
+    assert paths.release("abc-def") == "/opt/axolotl/releases/abc-def"
+    assert paths.run("20260101T000000Z-aa") == "/opt/axolotl/runs/20260101T000000Z-aa"
