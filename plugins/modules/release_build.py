@@ -117,6 +117,9 @@ print("\\n" + json.dumps(sorted(name for name in options if name.startswith("--"
 INPUTS = ("commit", "lock_sha256", "extras", "python_version", "python_platform", "torch_backend")
 
 
+INSTALL_SOURCE = ("pip", "install", "--quiet", "--no-deps", "--no-build-isolation")
+
+
 class BuildError(Exception):
     """A step failed; the message says which, and what it said."""
 
@@ -135,18 +138,24 @@ class Build:
     def apply(self, before):
         """Bring everything to the lock; release.json goes first and comes back last."""
         self._remove_seal()
-        wanted = self._params["python_version"]
-        if not f"{before['python_version']}.".startswith(f"{wanted}."):
-            self._uv("venv", "--quiet", "--clear", "--python", wanted, os.path.join(self._path, "venv"))
-        lock = os.path.join(self._path, "lock.txt")
-        backend = ["--torch-backend", self._params["torch_backend"]] if self._params["torch_backend"] else []
-        install = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-        with only_one(self._params["uv"], self._environment):
-            self._uv("pip", "sync", "--quiet", "--require-hashes", *backend, "--python", self._python, lock)
-        self._uv(*install, "--python", self._python, "--editable", self._source)
+        if not (before["sealed"] and environment_is_intact(before)):
+            self._make_environment(before)
+        self._uv(*INSTALL_SOURCE, "--python", self._python, "--editable", self._source)
         train_options = self._prove_import()
         after = read_release(self._path)
         self._write(SEAL, json.dumps(self._seal(after, train_options), indent=2, sort_keys=True) + "\n")
+
+    def _make_environment(self, before):
+        """Make it from nothing: what a cut off or edited installation holds can't be known, and uv's cache is quick."""
+        wanted = self._params["python_version"]
+        self._uv("venv", "--quiet", "--clear", "--python", wanted, os.path.join(self._path, "venv"))
+        lock = os.path.join(self._path, "lock.txt")
+        backend = ["--torch-backend", self._params["torch_backend"]] if self._params["torch_backend"] else []
+        with only_one(self._params["uv"], self._environment):
+            if before["sealed"] and before["packages"]["damaged"]:
+                # Installed files are often hard links into the cache, so that an edit has reached the cache too.
+                self._uv("cache", "clean", "--quiet", *before["packages"]["damaged"])
+            self._uv("pip", "sync", "--quiet", "--require-hashes", *backend, "--python", self._python, lock)
 
     def _seal(self, found, train_options):
         return {
@@ -184,6 +193,13 @@ class Build:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, os.path.join(self._path, name))
+
+
+def environment_is_intact(release):
+    """Whether the packages and the interpreter of a release that was completed are still what they were then."""
+    packages = release["packages"]
+    differs = any(packages[name] for name in ("missing", "extra", "different", "damaged"))
+    return release["python_unchanged"] and not differs
 
 
 def describe(release):

@@ -90,7 +90,9 @@ release:
       description: Digest of the lock.
       type: str
     packages:
-      description: The number of installed packages, and those that are missing, extra or different against the lock.
+      description:
+        - The number of installed packages, those that are missing, extra or different against the lock, and the damaged
+          ones.
       type: dict
     project_version:
       description: Version of the source as installed.
@@ -98,6 +100,9 @@ release:
     python_version:
       description: Version of the interpreter.
       type: str
+    python_unchanged:
+      description: Whether that is the version with which the release was completed.
+      type: bool
     torch_version:
       description: Version of torch as installed.
       type: str

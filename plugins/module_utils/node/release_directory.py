@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -65,9 +67,10 @@ def _nothing() -> dict[str, Any]:
         "dirty_count": 0,
         "untracked": False,
         "lock_sha256": None,
-        "packages": {"count": 0, "missing": {}, "extra": {}, "different": {}},
+        "packages": {"count": 0, "missing": {}, "extra": {}, "different": {}, "damaged": {}},
         "project_version": None,
         "python_version": None,
+        "python_unchanged": False,
         "torch_version": None,
         "train_options": [],
     }
@@ -133,12 +136,16 @@ class _Reading:
             self.problems.append(f"the interpreter of venv/ does not start: {version.message(300)}")
         python_version = version.stdout.strip() if version.rc == 0 else None
         sealed_version = self._seal.get("python_version")
-        if python_version and sealed_version and python_version != sealed_version:
+        if self._seal and python_version and python_version != sealed_version:
             self.problems.append(f"Python is {python_version}, it was {sealed_version} when the release was completed")
         installed, project = self._installed()
         missing, extra, different = compare_installed(self._locked or {}, installed)
         if self._locked is not None and (missing or extra or different):
             self.problems.append(f"the packages differ from the lock: {_differences(missing, extra, different)}")
+        damaged = self._damaged()
+        if damaged:
+            files = [f"{name}: {path}" for name, path in damaged.items()]
+            self.problems.append(f"installed files are missing or have another size: {_some(files)}")
         if project is None:
             self.problems.append("source/ is not installed in venv/")
         return {
@@ -147,9 +154,11 @@ class _Reading:
                 "missing": missing,
                 "extra": extra,
                 "different": {name: {"locked": pair[0], "installed": pair[1]} for name, pair in different.items()},
+                "damaged": damaged,
             },
             "project_version": project,
             "python_version": python_version,
+            "python_unchanged": python_version is not None and python_version == sealed_version,
             "torch_version": installed.get("torch"),
         }
 
@@ -157,18 +166,25 @@ class _Reading:
         """The installed packages, and apart from them the version of the source that is installed as editable."""
         installed: dict[str, str] = {}
         project = None
-        for folder in _site_packages(self._below("venv")):
-            for name in sorted(os.listdir(folder)):
-                stem, suffix = os.path.splitext(name)
-                metadata = os.path.join(folder, name)
-                if suffix != ".dist-info" or "-" not in stem or not os.path.exists(os.path.join(metadata, "METADATA")):
-                    continue
-                package, version = stem.rsplit("-", 1)
-                if _editable_path(metadata) == self._below("source"):
-                    project = version
-                else:
-                    installed[normalise_name(package)] = version
+        for package, version, metadata in _packages(self._below("venv")):
+            if _editable_path(metadata) == self._below("source"):
+                project = version
+            else:
+                installed[package] = version
         return installed, project
+
+    def _damaged(self) -> dict[str, str]:
+        """Packages with the first file of each that is missing or has another size than when it was installed.
+
+        Sizes show an installation that was cut off and nearly every edit, in a second instead of the half minute
+        that hashing some gigabytes takes.
+        """
+        damaged = {}
+        for package, _version, metadata in _packages(self._below("venv")):
+            path = _first_damaged(metadata)
+            if path:
+                damaged[package] = path
+        return damaged
 
     def check_identity(self, found: dict[str, Any]) -> None:
         """The folder's name is derived from what the release holds, so whatever was swapped shows here."""
@@ -204,6 +220,36 @@ def _dirty(status: str) -> list[str]:
     return lines
 
 
+def _packages(venv: str) -> Iterator[tuple[str, str, str]]:
+    """Each installed package: normalised name, version, folder of its metadata."""
+    for folder in _site_packages(venv):
+        for name in sorted(os.listdir(folder)):
+            stem, suffix = os.path.splitext(name)
+            metadata = os.path.join(folder, name)
+            if suffix == ".dist-info" and "-" in stem and os.path.exists(os.path.join(metadata, "METADATA")):
+                package, version = stem.rsplit("-", 1)
+                yield normalise_name(package), version, metadata
+
+
+def _first_damaged(metadata: str) -> str | None:
+    """Compare a package's files with its RECORD. Byte code is left out: Python itself rewrites it."""
+    folder = os.path.dirname(metadata)
+    try:
+        with open(os.path.join(metadata, "RECORD"), encoding="utf-8", newline="") as stream:
+            for row in csv.reader(stream):
+                if len(row) != 3 or not row[2] or row[0].endswith(".pyc"):
+                    continue
+                try:
+                    if os.stat(os.path.join(folder, row[0])).st_size == int(row[2]):
+                        continue
+                except OSError:
+                    pass
+                return row[0]
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error):
+        return "RECORD"
+    return None
+
+
 def _site_packages(venv: str) -> list[str]:
     lib = os.path.join(venv, "lib")
     try:
@@ -224,11 +270,13 @@ def _editable_path(metadata: str) -> str | None:
     return None
 
 
-def _differences(
-    missing: dict[str, str], extra: dict[str, str], different: dict[str, tuple[str, str]], limit: int = 5
-) -> str:
+def _differences(missing: dict[str, str], extra: dict[str, str], different: dict[str, tuple[str, str]]) -> str:
     sentences = [f"{name} is {found}, locked is {locked}" for name, (locked, found) in different.items()]
     sentences += [f"{name} {version} is missing" for name, version in missing.items()]
     sentences += [f"{name} {version} is not in the lock" for name, version in extra.items()]
+    return _some(sentences)
+
+
+def _some(sentences: list[str], limit: int = 5) -> str:
     left_out = len(sentences) - limit
     return "; ".join(sentences[:limit]) + (f"; and {left_out} more" if left_out > 0 else "")
