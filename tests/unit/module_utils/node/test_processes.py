@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,10 +57,8 @@ def family(mark: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     child = int(process.stdout.readline())
     yield process, child
     for pid in (child, process.pid):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()
     process.stdout.close()
 

@@ -433,9 +433,7 @@ def test_the_loss_of_a_closed_run_is_none(tmp_path: Path) -> None:
 
 
 def test_a_unit_name_is_made_of_run_and_node() -> None:
-    assert (
-        supervisor_start.unit_name("20260101T000000Z-aa", "gpu 1/x") == "gpufleet-20260101T000000Z-aa-gpu_1_x.service"
-    )
+    assert supervisor_start.unit_name("20260101T000000Z", "gpu 1/x") == "gpufleet-20260101T000000Z-gpu_1_x.service"
 
 
 def test_the_unit_ends_as_a_whole_and_has_its_memory_unlocked(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_node_dials_again_after_the_connection_broke() -> None:
             await node.exchange("127.0.0.1", head.port, {"number": 3})
             assert [report["number"] for _, report in head.taken] == [1, 3]
             node.close()
-            with pytest.raises(OSError):
+            with pytest.raises(ConnectionRefusedError):
                 await node.exchange("127.0.0.1", free_port(), {})
 
     asyncio.run(talk())
@@ -278,7 +278,7 @@ def test_a_node_dials_again_after_the_connection_broke() -> None:
 def test_a_taken_port_is_an_error_and_a_foreign_address_means_all() -> None:
     async def talk() -> None:
         async with listening() as head:
-            with pytest.raises(OSError):
+            with pytest.raises(OSError, match="in use"):
                 await HeadEnd(KEY, {"node1"}, head.take).listen("127.0.0.1", head.port)
         natted = HeadEnd(KEY, {"node1"}, head.take)
         await natted.listen("192.0.2.1", head.port)

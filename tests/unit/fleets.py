@@ -1,0 +1,156 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Made-up fleets: settings, plans, fingerprints and evidence of healthy nodes, in which tests plant what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launch_plan import ControllerFiles
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.settings import Values
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LOCK = "a" * 64
+CONFIG = "c" * 64
+RUN = "20260101T000000Z-abcd"
+SETTINGS: dict[str, Any] = {
+    "axolotl_root": "/opt/axolotl",
+    "axolotl_repository": "https://example.org/axolotl.git",
+    "axolotl_commit": COMMIT,
+    "axolotl_config": "configs/train.yml",
+    "axolotl_nproc_per_node": 8,
+}
+FILES = ControllerFiles(
+    config_path="/project/configs/train.yml",
+    config={"output_dir": "./out"},
+    config_sha256=CONFIG,
+    lock_path="/project/locks/x.txt",
+    lock_sha256=LOCK,
+    source_cache="/cache/x",
+    base="/project",
+)
+
+
+def inventory(size: int = 2, **changes: Any) -> dict[str, dict[str, Any]]:
+    """Node to its inventory variables; a change applies to all nodes."""
+    changes = {f"axolotl_{name}": value for name, value in changes.items()}
+    return {f"node{number}": {**SETTINGS, **changes} for number in range(size)}
+
+
+def values_of(variables: dict[str, dict[str, Any]]) -> dict[str, Values]:
+    """Settings that must be valid each by itself."""
+    values, findings = settings.read(variables)
+    assert findings == []
+    return values
+
+
+def plan_of(size: int = 2, files: ControllerFiles = FILES, **changes: Any) -> dict[str, Any]:
+    """The plan of a fleet that passes `check`."""
+    values = values_of(inventory(size, **changes))
+    return launch_plan.build(values, files, RUN)
+
+
+def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
+    """What node_fingerprint returns on a node that is as the plan wants it."""
+    return {
+        "machine": {"identity": f"id-of-{plan['nodes'][node]['machine']}", "hostname": node, "user": "trainer"},
+        "host_python": "3.11.7",
+        "release": {
+            "path": plan["nodes"][node]["paths"]["release"],
+            "exists": True,
+            "sealed": True,
+            "complete": True,
+            "problems": [],
+            "commit": plan["commit"],
+            "dirty": [],
+            "dirty_count": 0,
+            "untracked": False,
+            "lock_sha256": plan["lock_sha256"],
+            "packages": {"count": 9, "missing": {}, "extra": {}, "different": {}},
+            "project_version": "0.19.0",
+            "python_version": "3.11.7",
+            "torch_version": "2.13.0",
+            "unknown_options": [],
+        },
+        "config": {
+            "path": plan["nodes"][node]["paths"]["config"],
+            "sha256": plan["config"]["sha256"],
+            "size": 100,
+            "error": None,
+        },
+        "devices": {"kind": "cuda", "count": 8, "error": None},
+        "ports": {str(port): {"free": True, "holder": None} for port in (plan["master_port"], plan["watch_port"])}
+        if node == plan["head"]
+        else {},
+        "active_runs": [],
+    }
+
+
+def fingerprints(plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {node: fingerprint(plan, node) for node in plan["nodes"]}
+
+
+def link(rank: int, local: tuple[str, int], remote: tuple[str, int]) -> dict[str, Any]:
+    """One end of a connection as the supervisor recorded it."""
+    return {"rank": rank, "local": list(local), "remote": list(remote)}
+
+
+def evidence(node: str, rank: int, fleet: list[str], **changes: Any) -> dict[str, Any]:
+    """What run_evidence returns on a node whose trainer finished well; rank 0 speaks."""
+    speaks = rank == 0
+    found: dict[str, Any] = {
+        "run": {
+            "run_id": RUN,
+            "node": node,
+            "node_rank": rank,
+            "fleet": fleet,
+            "plan": {
+                "release_id": "0123-abcd",
+                "nproc_per_node": 1,
+                "master_port": 29500,
+                "watch_port": 29501,
+                "expected_tokens": 0,
+                "machine": node,
+            },
+            "state": {
+                "phase": "ended",
+                "outcome": "finished",
+                "reason": "trainer exited with 0",
+                "exit_code": 0,
+                "started_at": "2026-01-01T00:00:00Z",
+            },
+            "supervisor_alive": False,
+            "processes": [],
+            "watch": {},
+        },
+        "log": {
+            "step": 3 if speaks else 0,
+            "total_steps": 3 if speaks else 0,
+            "loss_count": 3 if speaks else 0,
+            "losses": [6.5, 6.0, 5.5] if speaks else [],
+            "first_tokens_total": 568 if speaks else None,
+            "completed": True,
+            "errors": [],
+            "worker_failures": [],
+            "networks": [],
+            "nccl_communicators": {},
+        },
+        "log_tail": [],
+        "connections": [],
+        "checkpoints": {},
+    }
+    for name, value in changes.items():
+        found[name] = {**found[name], **value} if isinstance(value, dict) else value
+    return found
+
+
+def trained_together() -> dict[str, dict[str, Any]]:
+    """Two nodes whose processes held a connection to each other."""
+    ends = ("10.0.0.1", 40000), ("10.0.0.2", 41000)
+    fleet = ["node0", "node1"]
+    return {
+        "node0": evidence("node0", 0, fleet, connections=[link(0, ends[0], ends[1])]),
+        "node1": evidence("node1", 1, fleet, connections=[link(1, ends[1], ends[0])]),
+    }

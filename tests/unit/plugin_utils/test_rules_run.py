@@ -1,0 +1,169 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run's evidence must show: each rule planted alone in the evidence of a good run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from unit.fleets import trained_together
+
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, rules_run
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
+
+Nodes = dict[str, dict[str, Any]]
+
+
+def judged(nodes: Nodes, **plan: Any) -> list[Finding]:
+    recorded = {**evidence.recorded_plan(nodes), **plan}
+    return rules_run.judge(recorded, evidence.summarise(recorded, nodes, {node: node for node in nodes}))
+
+
+def found(nodes: Nodes, **plan: Any) -> list[tuple[str, tuple[str, ...]]]:
+    return [(finding.id, finding.hosts) for finding in judged(nodes, **plan)]
+
+
+def test_a_good_run_has_no_findings() -> None:
+    assert found(trained_together()) == []
+    assert found(trained_together(), expected_tokens=568) == []
+
+
+def disconnected(nodes: Nodes) -> None:
+    nodes["node1"]["connections"] = []
+
+
+def no_losses(nodes: Nodes) -> None:
+    nodes["node0"]["log"].update(losses=[], loss_count=0)
+
+
+def bad_loss(nodes: Nodes) -> None:
+    nodes["node0"]["log"]["losses"] = [6.5, None, 5.5]
+
+
+def left(nodes: Nodes) -> None:
+    nodes["node1"]["run"]["processes"] = [77, 78]
+
+
+def ended(outcome: str | None) -> Callable[[Nodes], None]:
+    def change(nodes: Nodes) -> None:
+        nodes["node1"]["run"]["state"]["outcome"] = outcome
+
+    return change
+
+
+def partial(nodes: Nodes) -> None:
+    nodes["node0"]["checkpoints"] = {"checkpoint-9": ["rng_state_0.pth", "rng_state_1.pth"]}
+    nodes["node1"]["checkpoints"] = {"checkpoint-10": ["rng_state_0.pth"]}
+
+
+def alone(nodes: Nodes) -> None:
+    nodes["node1"]["checkpoints"] = {"checkpoint-4": ["rng_state.pth"]}
+
+
+PLANTED: list[tuple[str, Callable[[Nodes], None], tuple[str, ...], str]] = [
+    ("no_world", disconnected, (), "2 separate ones (ranks 0; ranks 1), for their processes are not connected"),
+    ("loss_missing", no_losses, (), "none"),
+    ("loss_not_finite", bad_loss, ("node0",), "loss 2 of 3 is not a finite number"),
+    ("processes_left", left, ("node1",), "pids 77, 78"),
+    ("trainer_failed", ended("called_off"), ("node1",), "its part was ended (called_off)"),
+    ("trainer_failed", ended("failed"), ("node1",), "its part was ended (failed)"),
+    ("not_ended", ended(None), ("node1",), "no end on record"),
+    ("stopped", ended("stopped"), ("node1",), "it was stopped on request"),
+    ("checkpoint_partial", partial, (), "none of rank 1"),
+    ("checkpoint_alone", alone, ("node1",), "rng_state.pth"),
+]
+
+
+@pytest.mark.parametrize(("rule", "plant", "hosts", "said"), PLANTED)
+def test_what_is_planted_alone_is_found_alone(
+    rule: str, plant: Callable[[Nodes], None], hosts: tuple[str, ...], said: str
+) -> None:
+    nodes = trained_together()
+    plant(nodes)
+    (finding,) = judged(nodes)
+    assert (finding.id, finding.hosts) == (rule, hosts)
+    assert said in finding.found
+    assert finding.remedy
+    assert finding.severity == ("warning" if rule == "checkpoint_partial" else "error")
+
+
+def test_nodes_that_trained_alone_fail_although_both_exited_with_0() -> None:
+    nodes = trained_together()
+    for node in nodes.values():
+        node["connections"] = []
+        node["log"] = {**nodes["node0"]["log"]}
+        node["checkpoints"] = {"checkpoint-4": ["rng_state.pth"]}
+    assert found(nodes, expected_tokens=1136) == [
+        ("no_world", ("node0", "node1")),
+        ("tokens", ()),
+        ("checkpoint_alone", ("node0", "node1")),
+    ]
+
+
+def test_nodes_that_each_speak_trained_alone_even_when_they_are_connected() -> None:
+    nodes = trained_together()
+    nodes["node1"]["log"] = {**nodes["node0"]["log"]}
+    (finding,) = judged(nodes)
+    assert (finding.id, finding.hosts) == ("no_world", ("node0", "node1"))
+    assert "losses are logged on node0, node1" in finding.found
+
+
+def test_fewer_tokens_than_expected() -> None:
+    (finding,) = judged(trained_together(), expected_tokens=1136)
+    assert (finding.id, finding.found) == ("tokens", "568")
+    assert "1136" in finding.expected
+
+
+def test_a_world_of_one_has_nobody_to_join() -> None:
+    nodes = trained_together()
+    del nodes["node1"]
+    nodes["node0"]["run"]["fleet"] = ["node0"]
+    nodes["node0"]["checkpoints"] = {"checkpoint-4": ["rng_state.pth"]}
+    assert found(nodes) == []
+
+
+def test_the_first_failure_is_the_only_thing_said_of_how_it_ended() -> None:
+    nodes = trained_together()
+    no_losses(nodes)
+    for node in nodes.values():
+        node["connections"] = []
+        node["run"]["state"]["outcome"] = "called_off"
+    failure = {"node": "node1", "rank": 1, "what": "trainer exited with 3"}
+    nodes["node0"]["run"]["watch"]["first_failure"] = failure
+    (finding,) = judged(nodes)
+    assert (finding.id, finding.hosts) == ("trainer_failed", ("node1",))
+    assert finding.found == "first failure: trainer exited with 3 (rank 1)"
+
+
+def test_a_failed_run_that_had_never_been_one_world_says_so_too() -> None:
+    nodes = trained_together()
+    disconnected(nodes)
+    nodes["node0"]["run"]["watch"]["first_failure"] = {"node": "node1", "rank": None, "what": "x"}
+    assert found(nodes) == [("trainer_failed", ("node1",)), ("no_world", ())]
+
+
+def test_the_newest_checkpoint_counts_by_number_not_by_name() -> None:
+    nodes = trained_together()
+    both = ["rng_state_0.pth", "rng_state_1.pth"]
+    nodes["node0"]["checkpoints"] = {"checkpoint-10": ["rng_state_0.pth"], "checkpoint-9": []}
+    nodes["node1"]["checkpoints"] = {"checkpoint-10": ["rng_state_1.pth"], "checkpoint-9": []}
+    assert found(nodes) == []
+    nodes["node1"]["checkpoints"] = {"checkpoint-10": [], "checkpoint-9": both}
+    assert found(nodes) == [("checkpoint_partial", ())]
+
+
+def test_of_a_running_run_only_the_supervision_is_judged() -> None:
+    nodes = trained_together()
+    for node in nodes.values():
+        node["run"]["state"]["phase"] = "running"
+        node["run"]["supervisor_alive"] = True
+    assert rules_run.supervised(nodes) == []
+    nodes["node1"]["run"].update(supervisor_alive=False, processes=[5, 6])
+    (finding,) = rules_run.supervised(nodes)
+    assert (finding.id, finding.hosts) == ("supervisor_lost", ("node1",))
+    assert "2 processes are left" in finding.found
+    nodes["node1"]["run"]["state"]["phase"] = "ended"
+    assert rules_run.supervised(nodes) == []

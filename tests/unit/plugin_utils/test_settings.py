@@ -1,0 +1,229 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings: what each takes, and that whatever is wrong is one finding that says where to set it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from unit.fleets import COMMIT, SETTINGS, inventory
+
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import settings
+
+
+def read_with(name: str, value: Any) -> tuple[Any, list[Any]]:
+    values, findings = settings.read({"node0": {**SETTINGS, name: value}})
+    return values["node0"].get(name), findings
+
+
+def test_the_least_that_an_inventory_needs() -> None:
+    values, findings = settings.read(inventory())
+    assert findings == []
+    fleet = values["node0"]
+    assert set(fleet) == {setting.name for setting in settings.SETTINGS}
+    assert fleet.root == "/opt/axolotl"
+    assert fleet.nproc_per_node == 8
+    assert (fleet.master_port, fleet.watch_port) == (29500, 29501)
+    assert fleet.machine is fleet.node_rank is fleet.address is None
+    assert fleet.overrides == {}
+    assert fleet.launcher == "torchrun"
+
+
+def test_the_inventorys_folder_is_where_the_locks_are_by_default() -> None:
+    values, _ = settings.read({"node0": {**SETTINGS, "inventory_dir": "/project/inventories/lab"}})
+    assert values["node0"].lock_dir == "/project/inventories/lab/locks"
+    values, _ = settings.read({"node0": SETTINGS})
+    assert values["node0"].lock_dir == "./locks"
+
+
+@pytest.mark.parametrize(
+    "name", [setting.name for setting in settings.SETTINGS if setting.default is settings.REQUIRED]
+)
+def test_what_must_be_set_is_missed(name: str) -> None:
+    variables = inventory(3)
+    for node in ("node0", "node2"):
+        del variables[node][name]
+    _, findings = settings.read(variables)
+    assert [(finding.id, finding.hosts) for finding in findings] == [("setting_missing", ("node0", "node2"))]
+    assert findings[0].expected.startswith(f"{name}: ")
+    assert findings[0].found == "not set"
+    assert f"set {name} in the inventory" in findings[0].remedy
+
+
+BAD = [
+    ("axolotl_root", "relative/path"),
+    ("axolotl_root", "/a/../b"),
+    ("axolotl_root", "/a/.."),
+    ("axolotl_root", "/a//b"),
+    ("axolotl_root", "/a\n/b"),
+    ("axolotl_root", 5),
+    ("axolotl_machine", ""),
+    ("axolotl_node_rank", -1),
+    ("axolotl_node_rank", True),
+    ("axolotl_node_rank", "first"),
+    ("axolotl_repository", "  "),
+    ("axolotl_commit", "main"),
+    ("axolotl_commit", COMMIT[:12]),
+    ("axolotl_commit", COMMIT + "0"),
+    ("axolotl_commit", COMMIT.upper()),
+    ("axolotl_commit", 1234567),
+    ("axolotl_extras", "deepspeed"),
+    ("axolotl_extras", [1]),
+    ("axolotl_extras", [""]),
+    ("axolotl_requirements", {"torch": "2.13.0"}),
+    ("axolotl_python_version", 3.11),
+    ("axolotl_torch_backend", 130),
+    ("axolotl_training_files", "data"),
+    ("axolotl_training_files", ["data"]),
+    ("axolotl_training_files", [{"src": "a"}]),
+    ("axolotl_training_files", [{"dest": "a"}]),
+    ("axolotl_training_files", [{"src": "a", "dest": "a", "storage": "nfs"}]),
+    ("axolotl_training_files", [{"src": "a", "dest": "a", "mode": "0644"}]),
+    ("axolotl_accelerator", "rocm"),
+    ("axolotl_nproc_per_node", 0),
+    ("axolotl_nproc_per_node", "eight"),
+    ("axolotl_nproc_per_node", 8.0),
+    ("axolotl_nproc_per_node", [8]),
+    ("axolotl_launcher", "accelerate"),
+    ("axolotl_launcher", ["torchrun"]),
+    ("axolotl_master_port", 80),
+    ("axolotl_master_port", 65536),
+    ("axolotl_master_port", "29500 "),
+    ("axolotl_watch_port", "-1"),
+    ("axolotl_overrides", ["max_steps=3"]),
+    ("axolotl_overrides", {1: 2}),
+    ("axolotl_environment", {"NAME WITH SPACE": "x"}),
+    ("axolotl_environment", {"A=B": "x"}),
+    ("axolotl_environment", {"A": ["x"]}),
+    ("axolotl_environment", {"A": None}),
+    ("axolotl_environment", "A=x"),
+    ("axolotl_secrets", {"HF-TOKEN": "x"}),
+    ("axolotl_supervisor", "docker"),
+    ("axolotl_join_timeout", 0),
+    ("axolotl_watch_grace", 10**9),
+    ("axolotl_stop_grace", "5s"),
+    ("axolotl_follow", "maybe"),
+    ("axolotl_follow", 1),
+    ("axolotl_follow_interval", 0),
+    ("axolotl_expected_tokens", -1),
+    ("gpufleet_artifacts_dir", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_one_finding_that_names_the_setting(name: str, value: Any) -> None:
+    kept, findings = read_with(name, value)
+    assert kept is None
+    assert [(finding.id, finding.hosts, finding.severity) for finding in findings] == [
+        ("setting_invalid", ("node0",), "error")
+    ]
+    assert findings[0].expected.startswith(f"{name}: ")
+    assert f"set {name} in the inventory (group_vars of axolotl_nodes" in findings[0].remedy
+    per_node = next(setting.per_node for setting in settings.SETTINGS if setting.name == name)
+    assert ("host_vars" in findings[0].remedy) == per_node
+
+
+def test_every_setting_is_tried_with_something_bad() -> None:
+    unrestricted = {
+        "axolotl_address",
+        "axolotl_python_platform",
+        "axolotl_lock_dir",
+        "axolotl_uv_version",
+        "axolotl_uv_cache_dir",
+        "axolotl_config",
+    }  # texts, as others that are tried
+    assert {name for name, _ in BAD} | unrestricted == {setting.name for setting in settings.SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("axolotl_master_port", "29600", 29600),
+        ("axolotl_nproc_per_node", "2", 2),
+        ("axolotl_follow", "no", False),
+        ("axolotl_follow", "False", False),
+        ("axolotl_follow", "yes", True),
+        ("axolotl_node_rank", "0", 0),
+        ("axolotl_node_rank", 0, 0),
+        ("axolotl_root", "/opt/axolotl/", "/opt/axolotl"),
+        ("axolotl_environment", {"A": 1, "B": "x y", "C": True}, {"A": "1", "B": "x y", "C": "True"}),
+        ("axolotl_training_files", [{"src": "a", "dest": "b"}], [{"src": "a", "dest": "b", "storage": "copy"}]),
+        (
+            "axolotl_training_files",
+            [{"dest": "/mnt/b", "storage": "shared"}],
+            [{"src": "", "dest": "/mnt/b", "storage": "shared"}],
+        ),
+    ],
+)
+def test_what_is_given_with_e_is_text_and_is_typed_here(name: str, value: Any, parsed: Any) -> None:
+    assert read_with(name, value) == (parsed, [])
+
+
+def test_all_that_is_wrong_comes_at_once() -> None:
+    variables = inventory(2, commit="main", master_port=1)
+    del variables["node1"]["axolotl_config"]
+    variables["node0"]["axolotl_root"] = "here"
+    _, findings = settings.read(variables)
+    assert sorted((finding.expected.split(":")[0], finding.hosts) for finding in findings) == [
+        ("axolotl_commit", ("node0", "node1")),
+        ("axolotl_config", ("node1",)),
+        ("axolotl_master_port", ("node0", "node1")),
+        ("axolotl_root", ("node0",)),
+    ]
+
+
+def test_what_is_the_fleets_must_be_equal_everywhere() -> None:
+    variables = inventory(3)
+    variables["node1"]["axolotl_nproc_per_node"] = 4
+    _, findings = settings.read(variables)
+    assert [(finding.id, finding.hosts) for finding in findings] == [("setting_differs", ("node1",))]
+    assert findings[0].found == "8 on node0, node2; 4 on node1"
+    assert "set axolotl_nproc_per_node in the inventory" in findings[0].remedy
+    assert "once for all" in findings[0].remedy
+
+
+def test_the_same_value_in_two_spellings_is_equal() -> None:
+    variables = inventory(2)
+    variables["node1"]["axolotl_master_port"] = "29500"
+    assert settings.read(variables)[1] == []
+
+
+def test_nodes_may_differ_in_what_is_theirs() -> None:
+    variables = inventory(2)
+    for number, node in enumerate(variables):
+        own = {"root": f"/opt/{node}", "machine": "m", "node_rank": number, "address": f"10.0.0.{number}"}
+        variables[node].update({f"axolotl_{name}": value for name, value in own.items()})
+    values, findings = settings.read(variables)
+    assert findings == []
+    assert values["node1"].root == "/opt/node1"
+
+
+@pytest.mark.parametrize("value", ["s3cr3t", {"HF_TOKEN": ["s3cr3t"]}, {"HF TOKEN": "s3cr3t"}])
+def test_invalid_secrets_are_not_shown(value: Any) -> None:
+    _, findings = read_with("axolotl_secrets", value)
+    assert len(findings) == 1
+    assert "s3cr3t" not in str(findings)
+    assert "axolotl_secrets" in findings[0].expected
+
+
+def test_differing_secrets_are_not_shown() -> None:
+    variables = inventory(2, secrets={"HF_TOKEN": "s3cr3t"})
+    variables["node1"]["axolotl_secrets"] = {"HF_TOKEN": "0th3r"}
+    _, findings = settings.read(variables)
+    assert [finding.id for finding in findings] == ["setting_differs"]
+    assert "s3cr3t" not in str(findings)
+    assert "0th3r" not in str(findings)
+
+
+def test_a_long_value_is_cut() -> None:
+    _, findings = read_with("axolotl_commit", "x" * 100_000)
+    assert len(findings[0].found) <= 200
+
+
+def test_only_what_the_verb_needs_is_looked_at() -> None:
+    variables = {"node0": {"axolotl_root": "/opt/axolotl", "axolotl_commit": "main"}}
+    values, findings = settings.read(variables, {"axolotl_root", "axolotl_follow_interval"})
+    assert findings == []
+    assert values["node0"] == {"axolotl_root": "/opt/axolotl", "axolotl_follow_interval": 10}
