@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
             run, trouble = self._look(arguments, task_vars)
             if run is None:
                 if now - contact > grace:
-                    return {"changed": False, "ended": False, "watch": watch, "lost": trouble}
+                    return self._lost(watch, trouble)
                 display.display(f"  {trouble}; trying again", color="yellow")
             else:
                 contact, watch = now, run["watch"] or watch
@@ -53,8 +53,13 @@ class ActionModule(ActionBase):
                 if progress.has_ended(watch):
                     return {"changed": False, "ended": True, "watch": watch, "lost": None}
                 if not run["supervisor_alive"]:
-                    return {"changed": False, "ended": False, "watch": watch, "lost": "the head's supervisor is gone"}
+                    return self._lost(watch, "the head's supervisor is gone")
             time.sleep(min(interval, PROMPT + (now - begin) / 60))
+
+    @staticmethod
+    def _lost(watch: Mapping[str, Any], why: str) -> dict[str, Any]:
+        display.warning(f"{why}: following ends here, the run may go on; see status")
+        return {"changed": False, "ended": False, "watch": watch, "lost": why}
 
     def _look(self, arguments: Mapping[str, Any], task_vars: Any) -> tuple[dict[str, Any] | None, str]:
         options = {"runs": arguments["runs"], "run_id": arguments["run_id"]}

@@ -41,6 +41,11 @@ options:
     type: list
     elements: int
     default: []
+  train_options:
+    description: Options of C(axolotl train) that the launch uses; those that the release does not know are returned.
+    type: list
+    elements: str
+    default: []
   accelerator:
     description: What the trainers run on.
     type: str
@@ -59,7 +64,7 @@ EXAMPLES = r"""
 RETURN = r"""
 fingerprint:
   description:
-    - C(machine) (identity, hostname, user), C(host_python), C(release) (see M(gpufleet.axolotl.release_info)),
+    - C(machine) (identity, hostname, user), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
       C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs).
   returned: always
   type: dict
@@ -98,17 +103,21 @@ def main() -> None:
             "config": {"type": "path", "required": True},
             "runs": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "train_options": {"type": "list", "elements": "str", "default": []},
             "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "default": "cuda"},
         },
         supports_check_mode=True,
     )
     options = module.params
+    release = read_release(options["release"])
+    known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
+    release["unknown_options"] = [name for name in options["train_options"] if known and name not in known]
     module.exit_json(
         changed=False,
         fingerprint={
             "machine": probe_hardware.machine(),
             "host_python": platform.python_version(),
-            "release": read_release(options["release"]),
+            "release": release,
             "config": config_digest(options["config"]),
             "devices": probe_hardware.devices(options["accelerator"]),
             "ports": {str(port): port_state(port) for port in options["ports"]},

@@ -71,6 +71,7 @@ state:
   type: dict
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -116,6 +117,8 @@ def main() -> None:
         stage(folder, node, module.params["watch_key"], module.params["secrets"])
         state = supervisor_start.start(folder, kind, node["node"], float(node["stop_grace"]))
     except (OSError, supervisor_start.StartError) as error:
+        with contextlib.suppress(OSError):
+            os.unlink(folder.secrets_file)
         module.fail_json(msg=f"the run was not started on this node: {error}")
     module.exit_json(changed=True, supervisor=kind, state=state, diff=diff)
 

@@ -44,6 +44,10 @@ stopped:
   returned: always
   type: list
   elements: str
+known:
+  description: Whether this node has the named run; true where none was named.
+  returned: always
+  type: bool
 left:
   description: Pids that are still alive; empty unless a process is in uninterruptible sleep or another user's.
   returned: always
@@ -88,7 +92,8 @@ def main() -> None:
     if not module.check_mode:
         for folder in folders:
             left.extend(end(folder))
-    module.exit_json(changed=bool(folders), stopped=stopped, left=left)
+    known = run_id == "" or run_reader.find_run(module.params["runs"], run_id) is not None
+    module.exit_json(changed=bool(folders), stopped=stopped, known=known, left=left)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,20 @@ def joined_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: M
     return sorted(groups.values(), key=lambda group: (-len(group), group))
 
 
+def _gloo(plan: Mapping[str, Any], worlds: list[list[int]]) -> str | None:
+    """On CPU the connections that were seen are gloo's; on GPUs they may be NCCL's bootstrap and carry no gradients."""
+    return "TCP (gloo)" if plan["accelerator"] == "cpu" and worlds and len(worlds[0]) > 1 else None
+
+
+def separate_worlds(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[list[int]]:
+    """The worlds of nodes that each log losses: every one of them has a rank 0 of its own, and so a model of its own.
+
+    They may be connected all the same: on CPU the launcher's settings alone make Axolotl open a process group, which
+    the trainer then does not use.
+    """
+    return [_all_ranks(plan, {node: evidence}) for node, evidence in nodes.items()]
+
+
 def _all_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[int]:
     size = plan["nproc_per_node"]
     return [plan["nodes"][node]["rank"] * size + local for node in nodes for local in range(size)]
@@ -92,8 +106,8 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         nodes_with_losses, step and total_steps, first_tokens_total, transport, outcomes and exit codes per node,
         first_failure, checkpoints, alive (pids per node), left out nodes are simply absent.
     """
-    worlds = joined_ranks(plan, nodes, machines)
     speaking = [node for node in plan["nodes"] if node in nodes and nodes[node]["log"]["loss_count"]]
+    worlds = joined_ranks(plan, nodes, machines) if len(speaking) < 2 else separate_worlds(plan, nodes)
     log = nodes[speaking[0]]["log"] if speaking else {}
     states = {node: evidence["run"]["state"] for node, evidence in nodes.items()}
     networks = sorted({name for evidence in nodes.values() for name in evidence["log"]["networks"]})
@@ -106,7 +120,7 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         "step": log.get("step", 0),
         "total_steps": log.get("total_steps", 0),
         "first_tokens_total": log.get("first_tokens_total"),
-        "transport": ", ".join(f"NCCL {name}" for name in networks) or ("TCP (gloo)" if len(worlds) == 1 else None),
+        "transport": ", ".join(f"NCCL {name}" for name in networks) or _gloo(plan, worlds),
         "outcomes": {node: state.get("outcome") for node, state in states.items()},
         "exit_codes": {node: state.get("exit_code") for node, state in states.items()},
         "started_at": {node: state.get("started_at") for node, state in states.items()},
@@ -150,6 +164,7 @@ def recorded_plan(nodes: Mapping[str, Node]) -> dict[str, Any]:
         "master_port": plan["master_port"],
         "watch_port": plan["watch_port"],
         "expected_tokens": plan["expected_tokens"],
+        "accelerator": plan["accelerator"],
         "nproc_per_node": plan["nproc_per_node"],
         "nnodes": len(run["fleet"]),
         "world_size": len(run["fleet"]) * plan["nproc_per_node"],

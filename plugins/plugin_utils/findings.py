@@ -17,7 +17,7 @@ class Finding:
     """One row of a verdict.
 
     Attributes:
-        id: the rule's stable name, to search for and to waive by.
+        id: the rule's stable name, to search for.
         hosts: the nodes concerned; empty where it concerns the inventory as a whole.
         expected: what must be.
         found: what is.

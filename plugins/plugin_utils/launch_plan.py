@@ -89,7 +89,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "source_cache": files.source_cache,
         "config": {"src": files.config_path, "sha256": files.config_sha256},
         "training_files": [
-            {**entry, "src": os.path.join(files.base, entry["src"]) if entry["src"] else ""}
+            {**entry, "src": os.path.join(files.base, os.path.expanduser(entry["src"])) if entry["src"] else ""}
             for entry in fleet.training_files
         ],
         "accelerator": fleet.accelerator,
@@ -103,6 +103,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
+        "train_options": [option.partition("=")[0] for option in launcher_torchrun.override_options(fleet.overrides)],
         "expected_tokens": fleet.expected_tokens,
         "supervisor": fleet.supervisor,
         "follow": fleet.follow,
@@ -125,7 +126,7 @@ def _node(
     paths = NodePaths.under(known.root)
     release = paths.release(plan["release_id"]) if plan["release_id"] else None
     config = os.path.join(paths.work, os.path.basename(files.config_path))
-    output_dir = os.path.join(paths.work, str(files.config.get("output_dir") or ""))
+    output_dir = plan["overrides"].get("output_dir") or files.config.get("output_dir")
     part: dict[str, Any] = {
         "rank": rank,
         "machine": known.machine or node,
@@ -135,7 +136,7 @@ def _node(
             **paths._asdict(),
             "release": release,
             "config": config,
-            "output_dir": os.path.normpath(output_dir) if files.config.get("output_dir") else "",
+            "output_dir": os.path.normpath(os.path.join(paths.work, str(output_dir))) if output_dir else "",
             "run": paths.run(plan["run_id"]),
         },
         "start": None,
@@ -150,6 +151,7 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
     release = part["paths"]["release"]
     return {
         "node": node,
+        "accelerator": plan["accelerator"],
         "machine": part["machine"],
         "node_rank": part["rank"],
         "fleet": order,
@@ -177,11 +179,12 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
         ),
         # Nothing of the session that starts it is inherited, so that every node's trainer sees the same.
         "environment": {
-            "PATH": f"{release}/venv/bin:{TRAINER_PATH}",
             "HOME": part["paths"]["work"],
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
             **known.environment,
+            # Axolotl finds torchrun through PATH: the release's own comes first, whatever else is wanted.
+            "PATH": f"{release}/venv/bin:{known.environment.get('PATH', TRAINER_PATH)}",
         },
     }
 

@@ -176,18 +176,13 @@ def _active_runs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 
 def _override_options(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    start = plan["nodes"][plan["head"]]["start"]
-    known = fingerprints.get(plan["head"], {}).get("release", {}).get("train_options")
-    if not start or not known:  # commits from before Axolotl had such options can't be asked
-        return
-    options = start["argv"][start["argv"].index("torchrun") + 1 : start["argv"].index("--")]
-    unknown = [option for option in options if option.partition("=")[0] not in known]
+    unknown = fingerprints.get(plan["head"], {}).get("release", {}).get("unknown_options", [])
     for option in unknown:
         yield Finding(
             "override_unknown",
             (),
             "overrides that this commit's axolotl train knows",
-            f"{option.partition('=')[0]}, which it would hand to torchrun",
+            f"{option}, which it would hand to torchrun",
             "correct axolotl_overrides, or set the key in the config",
         )
 
@@ -226,6 +221,13 @@ def reachability(plan: Plan, listener: Mapping[str, Any], probes: Mapping[str, M
         for port, outcome in ports.items():
             if outcome != "reached" and port in open_ports:
                 outcomes.setdefault((port, outcome), []).append(node)
+    refused = {
+        port: why["error"] for port, why in listener.get("refused", {}).items() if not why["holder"]
+    }  # a port with a holder is port_taken's
+    if refused:
+        found = "; ".join(f"port {port}: {error}" for port, error in refused.items())
+        remedy = "set axolotl_address of the head to an address of its own that the other nodes reach"
+        return [Finding("head_address", (plan["head"],), f"the head listens on {plan['head_address']}", found, remedy)]
     return [
         Finding(
             "head_unreachable",

@@ -46,26 +46,18 @@ def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
-    size, seen = plan["world_size"], evidence["world_size"]
-    if seen == size or (evidence["first_failure"] and not evidence["losses"]):
+    if evidence["world_size"] == plan["world_size"] or (evidence["first_failure"] and not evidence["losses"]):
         return
-    apart = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])
-    nodes = tuple(evidence["nodes_with_losses"]) if len(evidence["nodes_with_losses"]) > 1 else ()
+    speaking = evidence["nodes_with_losses"]
+    alone = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])
+    proof = f"losses are logged on {names(speaking)}" if len(speaking) > 1 else "their processes are not connected"
     yield Finding(
         "no_world",
-        nodes,
-        f"one world of {size} ranks, whose processes are connected to each other",
-        f"{len(evidence['worlds'])} separate worlds ({apart}): each trained alone, whatever their exit codes say",
+        tuple(speaking) if len(speaking) > 1 else (),
+        f"one world of {plan['world_size']} ranks, connected to each other, of which rank 0 alone logs losses",
+        f"no world formed: {len(evidence['worlds'])} separate ones ({alone}), for {proof}; exit codes don't show it",
         "see axolotl_environment: on CPU the trainers join only with ACCELERATE_USE_CPU=true",
     )
-
-
-def _one_voice(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
-    speaking = evidence["nodes_with_losses"]
-    if len(speaking) > 1:
-        found = f"losses are logged on {names(speaking)}"
-        remedy = "these nodes trained separately: see no_world"
-        yield Finding("many_voices", tuple(speaking), "rank 0 alone logs losses", found, remedy)
 
 
 def _losses(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
@@ -130,7 +122,7 @@ def _orphans(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("processes_left", (node,), "no process of the run is left", found, "run stop")
 
 
-RULES: tuple[Rule, ...] = (_ended_well, _one_world, _one_voice, _losses, _tokens, _rng_states, _orphans)
+RULES: tuple[Rule, ...] = (_ended_well, _one_world, _losses, _tokens, _rng_states, _orphans)
 
 
 def supervised(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

@@ -63,6 +63,9 @@ def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
         {node: result for node, result in results.items() if result is not None}, "left", "stopping"
     ).findings
     left_out = [node for node, result in results.items() if result is None]
+    if not any(result.get("known") for result in results.values() if result) and not findings:
+        remedy = "see what runs there are with status"
+        findings.append(Finding("run_missing", (), "the named run on at least one node", "no such run", remedy))
     for node, result in results.items():
         if result and result.get("left"):
             pids = ", ".join(str(pid) for pid in result["left"])
@@ -74,7 +77,7 @@ def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
             Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING)
         )
     runs = {node: list(result.get("stopped", [])) for node, result in results.items() if result}
-    return findings, {"stopped": runs}
+    return findings, {"stopped": runs, "run_id": _only({run_id for ended in runs.values() for run_id in ended})}
 
 
 def collected(plan: Mapping[str, Any], results: Results) -> Judgement:
@@ -85,4 +88,13 @@ def collected(plan: Mapping[str, Any], results: Results) -> Judgement:
     if without:
         remedy = "see what runs there are with status; name one with -e gpufleet_run_id=..."
         findings.append(Finding("run_missing", tuple(without), "the run's folder on the node", "no such run", remedy))
-    return findings, {"collected": {node: run_id for node, run_id in read.values.items() if run_id}}
+    if len(set(filter(None, read.values.values()))) > 1:
+        found = "; ".join(f"{run_id} on {node}" for node, run_id in list(read.values.items())[:8])
+        remedy = "name the run: collect -e gpufleet_run_id=..."
+        findings.append(Finding("runs_differ", tuple(read.values), "one run on all nodes", found, remedy))
+    bundled = {node: run_id for node, run_id in read.values.items() if run_id}
+    return findings, {"collected": bundled, "run_id": _only(set(bundled.values()))}
+
+
+def _only(run_ids: set[Any]) -> str | None:
+    return str(run_ids.pop()) if len(run_ids) == 1 else None

@@ -59,8 +59,9 @@ def filled(value: Any) -> str:
 
 
 def absolute_path(value: Any) -> str:
-    if not text(value).startswith("/") or "\n" in value or "//" in value or "/../" in f"{value}/":
-        raise InvalidValue("an absolute path without // and ..")
+    path = text(value)
+    if not path.startswith("/") or not path.strip("/") or "\n" in path or "//" in path or "/../" in f"{path}/":
+        raise InvalidValue("an absolute path below /, without // and ..")
     return text(value).rstrip("/")
 
 

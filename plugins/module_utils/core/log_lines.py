@@ -75,6 +75,8 @@ _NCCL_RANK = re.compile(
 )
 _NCCL_NETWORK = re.compile(r"NCCL INFO .*Using network (\S.*?)\s*$")
 _ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Timeout)(?:: .*)?)$")
+# How torchrun itself ends because a worker did, or because it was told to
+_CONSEQUENCE = re.compile(r"^torch\.distributed\.elastic\.[\w.]*(?:ChildFailedError|SignalException)")
 _WORKER_FAILURE = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
 _COMPLETED = re.compile(r"Training completed! Saving trained model to")
 
@@ -89,6 +91,10 @@ def read_line(line: str) -> LogEvent | None:
         The event, or None for a line that carries no evidence.
     """
     line = line[:MAX_LINE]
+    # torchrun's word comes first: it may stand behind an unfinished progress bar.
+    if "exitcode: " in line:
+        match = _WORKER_FAILURE.search(line)
+        return WorkerFailure(*map(int, match.groups())) if match else None
     if "'loss': " in line:
         match = _LOSS.search(line)
         values = {name: float(value) for name, value in _PAIR.findall(match.group())} if match else {}
@@ -102,10 +108,7 @@ def read_line(line: str) -> LogEvent | None:
             return NcclRank(match.group(3), int(match.group(1)), int(match.group(2)))
         match = _NCCL_NETWORK.search(line)
         return NcclNetwork(match.group(1)) if match else None
-    if "exitcode: " in line:
-        match = _WORKER_FAILURE.search(line)
-        return WorkerFailure(*map(int, match.groups())) if match else None
     match = _ERROR.match(line)
     if match:
-        return ErrorLine(match.group(1)[:500])
+        return None if _CONSEQUENCE.search(match.group(1)) else ErrorLine(match.group(1)[:500])
     return CompletedLine(line.strip()) if _COMPLETED.search(line) else None

@@ -47,6 +47,10 @@ def _checkpoints(output_dir: str, since: float) -> dict[str, list[str]]:
         return found
     for name in names:
         path = os.path.join(output_dir, name)
-        if name.startswith("checkpoint-") and os.path.isdir(path) and os.stat(path).st_mtime >= since:
-            found[name] = sorted(item for item in os.listdir(path) if item.startswith("rng_state"))
+        if name.startswith("checkpoint-") and os.path.isdir(path):
+            # A folder that an earlier run made keeps its time when its files are written anew.
+            states = [item for item in sorted(os.listdir(path)) if item.startswith("rng_state")]
+            written = [item for item in states if os.stat(os.path.join(path, item)).st_mtime >= since]
+            if written:
+                found[name] = written
     return found

@@ -10,7 +10,17 @@ from typing import Any
 from . import processes
 from .run_directory import RunDirectory, read_json, run_directories
 
-_PLAN = ("argv", "release_id", "nproc_per_node", "master_port", "watch_port", "expected_tokens", "config", "machine")
+_PLAN = (
+    "argv",
+    "release_id",
+    "nproc_per_node",
+    "master_port",
+    "watch_port",
+    "expected_tokens",
+    "config",
+    "machine",
+    "accelerator",
+)
 
 
 def mark_of(folder: RunDirectory) -> str:

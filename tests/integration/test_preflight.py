@@ -1,0 +1,149 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Preflight on two provisioned nodes: a clean fleet passes, and each planted difference is named with its node."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.fleet import LOCAL, Fleet
+
+CONFIG = LOCAL / "node1" / "work" / "tiny.yml"
+
+
+@pytest.fixture
+def release() -> Path:
+    return (LOCAL / "node1" / "current").resolve()
+
+
+@pytest.fixture
+def kept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Give node1's config back what a test changes in it."""
+    content = CONFIG.read_bytes()
+    yield
+    CONFIG.write_bytes(content)
+
+
+def test_clean_fleet_passes_and_changes_nothing(fleet: Fleet) -> None:
+    outcome = fleet.run("preflight")
+    assert outcome.rc == 0, outcome.stdout
+    assert outcome.changed == 0
+    assert outcome.errors == []
+    artifact = outcome.artifact
+    assert (artifact["verb"], artifact["verdict"], artifact["unfinished"]) == ("preflight", "pass", False)
+    assert artifact["nodes"] == ["node0", "node1"]
+
+
+def test_config_drift_is_named_with_both_digests(fleet: Fleet, kept: None) -> None:
+    right = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
+    CONFIG.write_text(CONFIG.read_text().replace("learning_rate: 0.001", "learning_rate: 0.01"))
+    wrong = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
+    assert wrong != right
+
+    outcome = fleet.run("preflight")
+    assert outcome.rc != 0
+    assert outcome.errors == ["config"]
+    finding = outcome.finding("config")
+    assert finding["hosts"] == ["node1"]
+    assert right in finding["expected"]
+    assert wrong in finding["found"]
+
+
+def test_launch_is_refused_and_starts_nothing_when_preflight_fails(fleet: Fleet, kept: None) -> None:
+    CONFIG.write_text(CONFIG.read_text().replace("learning_rate: 0.001", "learning_rate: 0.01"))
+    before = {
+        node: sorted(os.listdir(LOCAL / node / "runs"))
+        for node in ("node0", "node1")
+        if (LOCAL / node / "runs").exists()
+    }
+    outcome = fleet.run("launch")
+    assert outcome.rc != 0
+    assert outcome.errors == ["config"]
+    assert (outcome.artifact["verdict"], outcome.artifact["unfinished"]) == ("fail", False)
+    assert sorted(LOCAL.glob("node*/runs/*")) == before
+
+
+def test_edited_source_file_is_named(fleet: Fleet, release: Path) -> None:
+    edited = release / "source" / "src" / "axolotl" / "train.py"
+    content = edited.read_bytes()
+    edited.write_bytes(content + b"# edited\n")
+    try:
+        outcome = fleet.run("preflight")
+    finally:
+        edited.write_bytes(content)
+    assert outcome.errors == ["source_edited"]
+    finding = outcome.finding("source_edited")
+    assert finding["hosts"] == ["node1"]
+    assert "src/axolotl/train.py" in finding["found"]
+
+
+def test_another_commit_is_named(fleet: Fleet, release: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+        command = ["git", "-C", str(release / "source"), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    pinned = git("rev-parse", "HEAD")
+    git("commit", "--quiet", "--allow-empty", "--message", "drift")
+    other = git("rev-parse", "HEAD")
+    try:
+        outcome = fleet.run("preflight")
+    finally:
+        git("reset", "--quiet", "--hard", pinned)
+    assert outcome.errors == ["commit"]
+    finding = outcome.finding("commit")
+    assert finding["hosts"] == ["node1"]
+    assert pinned in finding["expected"]
+    assert other in finding["found"]
+
+
+def test_another_package_version_is_named(fleet: Fleet, release: Path) -> None:
+    metadata = next(release.glob("venv/lib/python*/site-packages/colorama-*.dist-info"))
+    other = metadata.with_name("colorama-0.0.1.dist-info")
+    metadata.rename(other)
+    try:
+        outcome = fleet.run("preflight")
+    finally:
+        other.rename(metadata)
+    assert outcome.errors == ["packages"]
+    finding = outcome.finding("packages")
+    assert finding["hosts"] == ["node1"]
+    assert "colorama 0.0.1 instead of" in finding["found"]
+
+
+def test_taken_rendezvous_port_is_named_with_its_holder(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 29514)):
+        outcome = fleet.run("preflight")
+    assert outcome.errors == ["port_taken"]
+    finding = outcome.finding("port_taken")
+    assert finding["hosts"] == ["node0"]
+    assert f"pid {os.getpid()}" in finding["found"]
+    assert "29514" in finding["expected"]
+
+
+def test_head_whose_address_is_nobodys_is_named(fleet: Fleet) -> None:
+    outcome = fleet.run("preflight", axolotl_address="head.invalid")
+    assert outcome.rc != 0
+    assert outcome.errors == ["head_address"]
+    assert outcome.finding("head_address")["hosts"] == ["node0"]
+
+
+def test_more_processes_than_devices(fleet: Fleet) -> None:
+    processors = len(os.sched_getaffinity(0))
+    outcome = fleet.run("preflight", axolotl_nproc_per_node=processors)
+    findings = [finding for finding in outcome.artifact["findings"] if finding["id"] == "devices"]
+    assert sorted(host for finding in findings for host in finding["hosts"]) == ["node0", "node1"]
+    assert f"at least {2 * processors}" in findings[0]["expected"]
+
+
+def test_override_that_axolotl_would_hand_to_torchrun(fleet: Fleet) -> None:
+    outcome = fleet.run("preflight", axolotl_overrides={"max_stepz": 3})
+    assert outcome.errors == ["override_unknown"]
+    assert "--max-stepz" in outcome.finding("override_unknown")["found"]
