@@ -36,13 +36,13 @@ def test_what_is_no_object_is_an_error_that_names_the_file(tmp_path: Path, conte
     store = ArtifactStore(str(tmp_path))
     path = store.verdict_path("launch")
     path.write_text(content)
-    with pytest.raises(ArtifactError, match="launch.json"):
+    with pytest.raises(ArtifactError, match=r"launch\.json"):
         store.read(path)
 
 
 def test_a_missing_verdict_is_an_error(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
-    with pytest.raises(ArtifactError, match="launch.json"):
+    with pytest.raises(ArtifactError, match=r"launch\.json"):
         store.read(store.verdict_path("launch"))
 
 

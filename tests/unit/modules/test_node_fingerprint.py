@@ -1,0 +1,102 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""node_fingerprint as a real module: one call reads a node, and a probe that fails does not stop the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.helpers import free_port, run_module
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import probe_hardware, sockets
+
+
+def read(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
+    paths = {"release": tmp_path / "release", "config": tmp_path / "train.yml", "runs": tmp_path / "runs"}
+    defaults = {**{name: str(path) for name, path in paths.items()}, "accelerator": "cpu"}
+    result = run_module("node_fingerprint", {**defaults, **arguments}, check=True)
+    assert result["changed"] is False
+    found: dict[str, Any] = result["fingerprint"]
+    return found
+
+
+def test_a_node_on_which_nothing_is(tmp_path: Path) -> None:
+    found = read(tmp_path)
+    assert found["release"]["exists"] is False
+    assert found["release"]["unknown_options"] == []
+    assert found["config"] == {
+        "path": str(tmp_path / "train.yml"),
+        "sha256": None,
+        "size": 0,
+        "error": "No such file or directory",
+    }
+    assert found["devices"] == {"kind": "cpu", "count": len(os.sched_getaffinity(0)), "error": None}
+    assert found["ports"] == {}
+    assert found["active_runs"] == []
+    assert found["machine"]["hostname"] == socket.gethostname()
+
+
+def test_the_configs_bytes_are_what_counts(tmp_path: Path) -> None:
+    content = b"learning_rate: 0.001\r\n# \xff\n"
+    (tmp_path / "train.yml").write_bytes(content)
+    found = read(tmp_path)["config"]
+    assert (found["sha256"], found["size"], found["error"]) == (hashlib.sha256(content).hexdigest(), len(content), None)
+
+
+def test_the_holder_of_a_taken_port_is_named(tmp_path: Path) -> None:
+    free = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        ports = read(tmp_path, ports=[taken, free])["ports"]
+    assert ports[str(free)] == {"free": True, "holder": None}
+    assert ports[str(taken)] == {
+        "free": False,
+        "holder": {"pid": os.getpid(), "command": sockets.command_of(os.getpid())},
+    }
+
+
+def test_options_that_the_release_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir()
+    seal = tmp_path / "release" / "release.json"
+    seal.write_text(json.dumps({"train_options": ["--max-steps"]}))
+    options = ["--max-steps", "--learning-rat"]
+    assert read(tmp_path, train_options=options)["release"]["unknown_options"] == ["--learning-rat"]
+    seal.write_text(json.dumps({}))
+    assert read(tmp_path, train_options=options)["release"]["unknown_options"] == []
+
+
+def test_the_same_machine_is_recognised_whatever_name_it_goes_by() -> None:
+    assert probe_hardware.machine() == probe_hardware.machine()
+    assert len(probe_hardware.machine()["identity"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("script", "devices"),
+    [
+        ("printf 'NVIDIA H200\\nNVIDIA H200\\n'", {"kind": "cuda", "count": 2, "error": None}),
+        ("true", {"kind": "cuda", "count": 0, "error": None}),
+        ("echo no driver >&2; exit 9", {"kind": "cuda", "count": 0, "error": "nvidia-smi: no driver"}),
+    ],
+)
+def test_gpus_are_counted_by_nvidia_smi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, devices: dict[str, Any]
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert read(tmp_path, accelerator="cuda")["devices"] == devices
+
+
+def test_a_node_without_nvidia_smi_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    devices = probe_hardware.devices("cuda")
+    assert devices["count"] == 0
+    assert "nvidia-smi" in devices["error"]
