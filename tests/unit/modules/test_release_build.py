@@ -1,0 +1,150 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A release is built from its lock, sealed last, and brought back when it is no longer what its name says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.helpers import run_module
+from unit.releases import git, prepare_release
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
+
+Arguments = dict[str, Any]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> Arguments:
+    return prepare_release(tmp_path)
+
+
+def calls(arguments: Arguments) -> list[str]:
+    """What uv was asked to do, without the questions of where its cache is."""
+    log = Path(arguments["uv"]).with_name("uv.log")
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [" ".join(line.split()[:2]) for line in lines if line != "cache dir"]
+
+
+def site_packages(arguments: Arguments) -> Path:
+    return next(Path(arguments["path"]).glob("venv/lib/*/site-packages"))
+
+
+def build(arguments: Arguments, **special: Any) -> dict[str, Any]:
+    return run_module("release_build", arguments, **special)
+
+
+def test_a_release_is_built_and_sealed(arguments: Arguments) -> None:
+    result = build(arguments)
+    assert result["changed"], result
+    assert result["release"]["complete"]
+    assert result["release"]["packages"]["count"] == 2
+    seal = json.loads(Path(arguments["path"], "release.json").read_text())
+    assert seal["release_id"] == Path(arguments["path"]).name
+    assert seal["train_options"] == ["--learning-rate", "--no-x"]
+    assert seal["inputs"]["commit"] == arguments["commit"]
+    assert calls(arguments) == ["venv --quiet", "pip sync", "pip install"]
+
+
+def test_the_second_build_changes_nothing(arguments: Arguments) -> None:
+    build(arguments)
+    calls(arguments)
+    assert build(arguments)["changed"] is False
+    assert calls(arguments) == []
+
+
+def test_a_check_tells_what_a_build_would_do_and_does_nothing(arguments: Arguments) -> None:
+    result = build(arguments, check=True)
+    assert result["changed"]
+    assert "never completed" in result["diff"]["before"]
+    assert not Path(arguments["path"], "venv").exists()
+    build(arguments)
+    assert build(arguments, check=True)["changed"] is False
+
+
+def test_what_was_cut_off_is_built_anew(arguments: Arguments) -> None:
+    """A package that was half installed has metadata and so looks installed: only a new environment is certain."""
+    build(arguments)
+    Path(arguments["path"], "release.json").unlink()
+    (site_packages(arguments) / "left_over.py").touch()
+    calls(arguments)
+    result = build(arguments)
+    assert result["release"]["complete"]
+    assert result["repaired"] == []
+    assert not (site_packages(arguments) / "left_over.py").exists()
+    assert calls(arguments) == ["venv --quiet", "pip sync", "pip install"]
+
+
+def test_an_edited_package_is_restored_and_leaves_the_cache(arguments: Arguments) -> None:
+    build(arguments)
+    (site_packages(arguments) / "alpha" / "__init__.py").write_text("x = 'edited'\n")
+    calls(arguments)
+    result = build(arguments)
+    assert result["changed"]
+    assert "alpha: alpha/__init__.py" in result["repaired"][0]
+    assert (site_packages(arguments) / "alpha" / "__init__.py").read_text() == "x = 1\n"
+    assert calls(arguments) == ["venv --quiet", "cache clean", "pip sync", "pip install"]
+
+
+def test_a_seal_that_is_wrong_alone_needs_no_new_environment(arguments: Arguments) -> None:
+    build(arguments)
+    seal = Path(arguments["path"], "release.json")
+    seal.write_text(json.dumps({**json.loads(seal.read_text()), "release_id": "another"}))
+    calls(arguments)
+    assert build(arguments)["release"]["complete"]
+    assert calls(arguments) == ["pip install"]
+
+
+def test_a_failed_step_leaves_no_seal_and_says_why(arguments: Arguments) -> None:
+    build(arguments)
+    (site_packages(arguments) / "alpha" / "__init__.py").unlink()
+    Path(arguments["uv"]).with_name("fail").write_text("pip sync")
+    result = build(arguments)
+    assert result["failed"]
+    assert "uv pip sync failed" in result["msg"]
+    assert "no solution found" in result["msg"]
+    assert not Path(arguments["path"], "release.json").exists()
+
+
+def test_a_release_that_can_not_be_imported_is_not_sealed(arguments: Arguments) -> None:
+    source = Path(arguments["path"], "source")
+    (source / "axolotl" / "cli" / "main.py").write_text("raise SystemExit('no torch here')\n")
+    # Committed, so that it is the imports that fail and not the check of the source.
+    git(source, "commit", "--quiet", "--all", "--message", "broken")
+    broken = rename_for(arguments, commit=git(source, "rev-parse", "HEAD"))
+    result = build(broken)
+    assert "can't import Axolotl: no torch here" in result["msg"]
+    assert not Path(broken["path"], "release.json").exists()
+
+
+def rename_for(arguments: Arguments, **changes: str) -> Arguments:
+    changed = {**arguments, **changes}
+    inputs = {name: value for name, value in changed.items() if name not in ("path", "uv")}
+    changed["path"] = str(Path(arguments["path"]).rename(Path(arguments["path"]).with_name(release_id(**inputs))))
+    return changed
+
+
+def test_an_edited_source_is_refused(arguments: Arguments) -> None:
+    Path(arguments["path"], "source", "axolotl", "__init__.py").write_text("edited = True\n")
+    result = build(arguments)
+    assert "must be a clean checkout" in result["msg"]
+    assert "axolotl/__init__.py" in result["msg"]
+    assert calls(arguments) == []
+
+
+def test_another_lock_is_refused(arguments: Arguments) -> None:
+    Path(arguments["path"], "lock.txt").write_text("alpha==1.1\n")
+    result = build(arguments)
+    assert "lock.txt must have SHA-256" in result["msg"]
+    assert calls(arguments) == []
+
+
+def test_a_folder_of_another_name_is_refused(arguments: Arguments) -> None:
+    result = build({**arguments, "torch_backend": "cpu"})
+    assert "these inputs make the release" in result["msg"]
+    assert calls(arguments) == []
