@@ -25,6 +25,10 @@ def test_one_file_has_its_own_digest() -> None:
     assert root_digest([Entry("", "file", 1, "abc")]) == "abc"
 
 
+def test_the_order_of_reading_does_not_count() -> None:
+    assert root_digest([A, B]) == root_digest([B, A])
+
+
 @given(entries, entries)
 def test_equal_digests_mean_equal_trees(first: list[Entry], second: list[Entry]) -> None:
     assert (root_digest(first) == root_digest(second)) == (sorted(first) == sorted(second))
