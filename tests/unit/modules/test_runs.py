@@ -140,11 +140,8 @@ def test_the_life_of_a_run(run: Run) -> None:
     seen = run.module("run_stop", check=True)
     assert (seen["changed"], seen["stopped"], seen["left"]) == (True, [run.id], [])
     assert len(run.alive()) == 3
-    assert run.module("run_stop", run_id="another") == {
-        "changed": False,
-        "stopped": [],
-        "left": [],
-    }
+    other = run.module("run_stop", run_id="another")
+    assert (other["changed"], other["stopped"], other["left"]) == (False, [], [])
     assert len(run.alive()) == 3
 
     stopped = run.module("run_stop")
@@ -239,9 +236,7 @@ def unpacked(bundle: dict[str, Any]) -> dict[str, str]:
 def test_the_bundle_holds_the_record_without_secrets(run: Run) -> None:
     run.node["environment"]["WANDB_API_KEY"] = "0123456789"
     run.node["environment"]["NOTE"] = SECRET
-    log = (
-        f"login with {SECRET}\nHF_TOKEN={SECRET}x\nurl https://me:pw12345@example.org/a.git\n{{'tokens/total': 560}}\n"
-    )
+    log = f"login with {SECRET}\nHF_TOKEN={SECRET}x\nhttps://me:pw12345@example.org/a.git\n{{'tokens/total': 560}}\n"
     staged(run, "run1", trainer=log, supervisor="")
     bundle = run.module("run_bundle", secrets=[SECRET])
     assert (bundle["changed"], bundle["run_id"]) == (False, "run1")
