@@ -113,6 +113,7 @@ def evidence(node: str, rank: int, fleet: list[str], **changes: Any) -> dict[str
                 "watch_port": 29501,
                 "expected_tokens": 0,
                 "machine": node,
+                "accelerator": "cpu",
             },
             "state": {
                 "phase": "ended",

@@ -134,6 +134,16 @@ def test_nccl_names_the_transport() -> None:
     assert summary(nodes)["transport"] == "NCCL IB, NCCL Socket"
 
 
+def test_connections_on_gpus_are_no_transport_of_gradients() -> None:
+    nodes = trained_together()
+    for node in nodes.values():
+        node["run"]["plan"]["accelerator"] = "cuda"
+    assert summary(nodes)["transport"] is None
+    nodes = trained_together()
+    nodes["node1"]["connections"] = []
+    assert summary(nodes)["transport"] is None
+
+
 def test_what_is_alive_is_listed_by_node() -> None:
     nodes = trained_together()
     nodes["node1"]["run"]["processes"] = [5, 6]

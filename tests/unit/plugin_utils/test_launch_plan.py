@@ -173,6 +173,23 @@ def test_an_output_folder_may_be_absolute_or_missing() -> None:
     assert missing["nodes"]["node0"]["paths"]["output_dir"] == ""
 
 
+def test_an_override_of_the_output_folder_counts() -> None:
+    plan = plan_of(overrides={"output_dir": "other"})
+    assert plan["nodes"]["node0"]["paths"]["output_dir"] == "/opt/axolotl/work/other"
+
+
+def test_the_releases_programs_come_first_whatever_path_is_wanted() -> None:
+    part = plan_of(environment={"PATH": "/opt/bin"})["nodes"]["node0"]
+    assert part["start"]["environment"]["PATH"] == f"{part['paths']['release']}/venv/bin:/opt/bin"
+
+
+def test_the_options_that_the_launch_uses_are_listed_for_the_check() -> None:
+    assert plan_of(overrides={"max_steps": 3, "flash_attention": False})["train_options"] == [
+        "--max-steps",
+        "--no-flash-attention",
+    ]
+
+
 def test_sources_are_meant_from_where_the_command_is_run() -> None:
     entries = [{"src": "data", "dest": "d"}, {"src": "/abs", "dest": "e"}, {"dest": "/mnt/f", "storage": "shared"}]
     assert [entry["src"] for entry in plan_of(training_files=entries)["training_files"]] == [

@@ -52,7 +52,7 @@ def test_every_supervisor_came_up() -> None:
 
 def test_nothing_is_left_after_a_stop() -> None:
     results: dict[str, Any] = {
-        "node0": {"left": [], "stopped": ["run1"]},
+        "node0": {"left": [], "stopped": ["run1"], "known": True},
         "node1": {"left": [7, 8], "stopped": ["run1"]},
         "node2": UNREACHABLE,
         "node3": None,
@@ -66,7 +66,24 @@ def test_nothing_is_left_after_a_stop() -> None:
     assert findings[1].found == "pids 7, 8"
     assert found["stopped"]["node0"] == ["run1"]
     assert found["run_id"] == "run1"
-    assert rules_steps.stopped({}, {"node0": {"left": [], "stopped": []}})[0] == []
+    assert rules_steps.stopped({}, {"node0": {"left": [], "stopped": [], "known": True}})[0] == []
+
+
+def test_a_run_that_nobody_knows_can_not_be_stopped() -> None:
+    results: dict[str, Any] = {
+        "node0": {"left": [], "stopped": [], "known": False},
+        "node1": {"left": [], "stopped": [], "known": False},
+    }
+    assert short(rules_steps.stopped({}, results)[0]) == [("run_missing", (), "error")]
+    results["node1"]["known"] = True
+    assert rules_steps.stopped({}, results)[0] == []
+
+
+def test_different_runs_are_not_collected_as_one() -> None:
+    findings, found = rules_steps.collected({}, {"node0": {"run_id": "run1"}, "node1": {"run_id": "run2"}})
+    assert short(findings) == [("runs_differ", ("node0", "node1"), "error")]
+    assert findings[0].found == "run1 on node0; run2 on node1"
+    assert found["run_id"] is None
 
 
 def test_only_one_run_is_the_run() -> None:

@@ -56,6 +56,7 @@ BAD = [
     ("axolotl_root", "relative/path"),
     ("axolotl_root", "/a/../b"),
     ("axolotl_root", "/a/.."),
+    ("axolotl_root", "/"),
     ("axolotl_root", "/a//b"),
     ("axolotl_root", "/a\n/b"),
     ("axolotl_root", 5),
