@@ -138,7 +138,7 @@ class Build:
     def apply(self, before):
         """Bring everything to the lock; release.json goes first and comes back last."""
         self._remove_seal()
-        if not (before["sealed"] and environment_is_intact(before)):
+        if not environment_is_intact(before):
             self._make_environment(before)
         self._uv(*INSTALL_SOURCE, "--python", self._python, "--editable", self._source)
         train_options = self._prove_import()
@@ -196,7 +196,7 @@ class Build:
 
 
 def environment_is_intact(release):
-    """Whether the packages and the interpreter of a release that was completed are still what they were then."""
+    """Whether packages and interpreter are still what they were when the release was completed, if it ever was."""
     packages = release["packages"]
     differs = any(packages[name] for name in ("missing", "extra", "different", "damaged"))
     return release["python_unchanged"] and not differs

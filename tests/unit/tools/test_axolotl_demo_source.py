@@ -29,6 +29,7 @@ def tool() -> ModuleType:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     files = {
+        ".gitattributes": (0o644, b"*.py filter=mangle\n"),
         ".gitignore": (0o600, b"*.egg-info/\n"),
         "script.sh": (0o700, b"echo\r\n"),
         "src/a.py": (0o666, b"x = 1\r\n"),
@@ -58,11 +59,13 @@ def test_git_settings_change_nothing(
     (home / ".config" / "git" / "attributes").write_text("* text eol=lf\n")
     (home / ".gitconfig").write_text(
         "[core]\nautocrlf = true\nfileMode = false\n[commit]\ngpgsign = true\n[init]\ndefaultObjectFormat = sha256\n"
+        '[filter "mangle"]\nclean = tr a-z A-Z\n'
     )
     for name, value in {
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home / ".config"),
         "GIT_DIR": "/nonexistent",
+        "GIT_INDEX_FILE": "/nonexistent/index",
         "GIT_AUTHOR_NAME": "somebody",
         "TZ": "Asia/Tokyo",
     }.items():
@@ -74,6 +77,7 @@ def test_what_the_tree_ignores_is_not_tracked(tool: ModuleType, archive: Path, t
     commit(tool, archive, tmp_path / "made")
     listed = tool.git(tmp_path / "made" / "repository.git", "ls-tree", "-r", "main").splitlines()
     assert [(line.split()[0], line.split("\t")[1]) for line in listed] == [
+        ("100644", ".gitattributes"),
         ("100644", ".gitignore"),
         ("100755", "script.sh"),
         ("100644", "src/a.py"),
