@@ -103,7 +103,7 @@ def test_descendants_have_all_generations_and_sessions(family: tuple[subprocess.
 
 def test_the_mark_finds_a_family_whatever_its_parents(family: tuple[subprocess.Popen[bytes], int], mark: str) -> None:
     process, child = family
-    assert {identity.pid for identity in processes.marked(mark)} == {process.pid, child}
+    wait_for(lambda: {identity.pid for identity in processes.marked(mark)} == {process.pid, child})
     process.kill()
     process.wait()
     assert [identity.pid for identity in processes.marked(mark)] == [child]

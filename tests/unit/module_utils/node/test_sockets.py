@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.helpers import free_port
+from unit.helpers import free_port, wait_for
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import sockets
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.sockets import Endpoint
@@ -153,7 +153,8 @@ def test_connections_of_an_ended_server_do_not_hold_its_port() -> None:
 def test_a_command_is_shown_without_the_arguments_that_may_hold_secrets() -> None:
     command = [sys.executable, "-c", "import sys; sys.stdin.read()", "--token", "s3cr3t"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        assert sockets.command_of(process.pid) == sys.executable
+        # For a moment after its start a process has no arguments yet.
+        assert wait_for(lambda: sockets.command_of(process.pid)) == sys.executable
         process.kill()
 
 
