@@ -15,19 +15,12 @@ description:
   - It fails nothing by itself; hand its findings to M(gpufleet.axolotl.verdict).
 author:
   - gpufleet.axolotl contributors (@gpufleet)
+extends_documentation_fragment:
+  - gpufleet.axolotl.attributes.fleet_action
 attributes:
-  action:
-    support: full
-    description: It runs on the controller alone.
-  bypass_host_loop:
-    support: full
-    description: It runs once and sees every host of the inventory group C(axolotl_nodes).
   check_mode:
     support: full
     description: It only compares.
-  diff_mode:
-    support: none
-    description: It changes nothing on a node.
 options:
   rules:
     description: The table of rules to apply.

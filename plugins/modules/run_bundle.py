@@ -14,6 +14,8 @@ description:
     release's lock. Secret values and what looks like a credential are masked in every file.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
+extends_documentation_fragment:
+  - gpufleet.axolotl.run
 attributes:
   check_mode:
     support: full
@@ -22,10 +24,6 @@ attributes:
     support: none
     description: The archive is no configuration.
 options:
-  runs:
-    description: Absolute path of the folder with this node's runs.
-    type: path
-    required: true
   run_id:
     description: The run; empty means the newest active one, else the newest.
     type: str

@@ -14,18 +14,10 @@ description:
     supervisor saw the trainer processes hold, the checkpoints that the run wrote, and what is still alive.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+extends_documentation_fragment:
+  - gpufleet.axolotl.attributes.read_only
+  - gpufleet.axolotl.run
 options:
-  runs:
-    description: Absolute path of the folder with this node's runs.
-    type: path
-    required: true
   run_id:
     description: The run; empty means the newest active one, else the newest.
     type: str

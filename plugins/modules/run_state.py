@@ -14,18 +14,10 @@ description:
   - On the head it also returns what the head's supervisor knows of every node.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+extends_documentation_fragment:
+  - gpufleet.axolotl.attributes.read_only
+  - gpufleet.axolotl.run
 options:
-  runs:
-    description: Absolute path of the folder with this node's runs.
-    type: path
-    required: true
   run_id:
     description: The run; empty means the newest active one, else the newest.
     type: str

@@ -14,6 +14,8 @@ description:
     supervisor, is found by the run's mark and ended by process identity (pid and start time), never by name.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
+extends_documentation_fragment:
+  - gpufleet.axolotl.run
 attributes:
   check_mode:
     support: full
@@ -22,10 +24,6 @@ attributes:
     support: none
     description: The processes that it ends are returned instead.
 options:
-  runs:
-    description: Absolute path of the folder with this node's runs.
-    type: path
-    required: true
   run_id:
     description: The run; empty means every active one.
     type: str

@@ -15,19 +15,12 @@ description:
   - Shows the findings and the verdict, and fails the play when one of them is an error.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
+extends_documentation_fragment:
+  - gpufleet.axolotl.attributes.fleet_action
 attributes:
-  action:
-    support: full
-    description: It runs on the controller alone.
-  bypass_host_loop:
-    support: full
-    description: It runs once and sees every host of the inventory group C(axolotl_nodes).
   check_mode:
     support: full
     description: The artifact is written and says that it comes from check mode.
-  diff_mode:
-    support: none
-    description: It changes nothing on a node.
 options:
   verb:
     description: The verb whose verdict it is.

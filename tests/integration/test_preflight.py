@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fleet import LOCAL, Fleet
+from support.fleet import LOCAL, PROJECT, Fleet
 
 CONFIG = LOCAL / "node1" / "work" / "tiny.yml"
 
@@ -39,6 +39,39 @@ def test_clean_fleet_passes_and_changes_nothing(fleet: Fleet) -> None:
     artifact = outcome.artifact
     assert (artifact["verb"], artifact["verdict"], artifact["unfinished"]) == ("preflight", "pass", False)
     assert artifact["nodes"] == ["node0", "node1"]
+
+
+def test_playbook_runs_by_path_too(fleet: Fleet) -> None:
+    outcome = fleet.run("preflight", playbook=str(PROJECT / "playbooks" / "preflight.yml"))
+    assert outcome.rc == 0, outcome.stdout
+    assert outcome.artifact["verdict"] == "pass"
+
+
+def test_second_provision_changes_nothing_and_check_says_so(fleet: Fleet) -> None:
+    for options in (["--check", "--diff"], []):
+        outcome = fleet.run("provision", *options)
+        assert outcome.rc == 0, outcome.stdout
+        assert outcome.changed == 0, outcome.stdout
+
+
+def test_check_predicts_what_provision_repairs(fleet: Fleet, kept: None, release: Path) -> None:
+    right = CONFIG.read_bytes()
+    CONFIG.write_bytes(right + b"# drift\n")
+    edited = release / "source" / "src" / "axolotl" / "train.py"
+    source = edited.read_bytes()
+    edited.write_bytes(source + b"# edited\n")
+    try:
+        predicted = fleet.run("provision", "--check", "--diff")
+        assert predicted.rc == 0, predicted.stdout
+        assert "-# drift" in predicted.stdout
+        assert predicted.changed > 0
+        assert CONFIG.read_bytes() != right
+        outcome = fleet.run("provision")
+        assert outcome.changed == predicted.changed
+        assert (CONFIG.read_bytes(), edited.read_bytes()) == (right, source)
+    finally:
+        edited.write_bytes(source)
+    assert fleet.run("preflight").errors == []
 
 
 def test_config_drift_is_named_with_both_digests(fleet: Fleet, kept: None) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,13 +52,16 @@ class Fleet:
         self.folder = folder
         self.launched = False
 
-    def run(self, verb: str, *options: str, inventory: Path = INVENTORY, **variables: Any) -> Outcome:
-        """Run a verb to its end; `options` are ansible-playbook's own."""
+    def run(
+        self, verb: str, *options: str, inventory: Path = INVENTORY, playbook: str = "", **variables: Any
+    ) -> Outcome:
+        """Run a verb to its end; `options` are ansible-playbook's own, `playbook` another way to name the verb's."""
         self.launched |= verb == "launch"
         result = ansible_runner.run(
-            private_data_dir=str(self.folder),
+            # A folder of its own: ansible-runner keeps options and variables there and would use them again.
+            private_data_dir=tempfile.mkdtemp(dir=self.folder),
             project_dir=str(self._project()),
-            playbook=f"gpufleet.axolotl.{verb}",
+            playbook=playbook or f"gpufleet.axolotl.{verb}",
             inventory=str(inventory),
             extravars=variables,
             cmdline=" ".join(options) or None,
