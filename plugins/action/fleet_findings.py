@@ -45,13 +45,13 @@ class ActionModule(FleetAction):
 def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
     findings = [*fingerprints.findings, *rules_preflight.examine(plan, fingerprints.values)]
-    listener = results["listener"].get(plan["head"]) or {}
-    probes = {
-        node: result["ports"]
-        for node, result in results["probe"].items()
-        if result and isinstance(result.get("ports"), Mapping)
-    }
-    findings += rules_preflight.reachability(plan, listener, probes)
+    head = str(plan["head"])
+    listening = readings.read({head: results["listener"].get(head)}, "listening", "listening on the head")
+    others = {node: result for node, result in results["probe"].items() if node != head}
+    probes = readings.read(others, "ports", "dialling the head")
+    findings += [*listening.findings, *probes.findings]
+    if head in listening.values:
+        findings += rules_preflight.reachability(plan, results["listener"][head], probes.values)
     return findings, {"fingerprints": fingerprints.values}
 
 

@@ -73,6 +73,9 @@ from ..module_utils.core.node_paths import NodePaths
 from ..module_utils.node import run_reader
 from ..module_utils.node.run_directory import RunDirectory, read_json
 
+MARGIN = 4096
+"""Bytes; longer than any secret that is handed over in an environment variable in practice."""
+
 
 def sources(folder: RunDirectory) -> dict:
     """Archive name to path of each file that is there."""
@@ -92,27 +95,29 @@ def sources(folder: RunDirectory) -> dict:
     return {name: path for name, path in named.items() if os.path.isfile(path)}
 
 
-def excerpt(path: str, limit: int) -> str:
-    """The file, or its head and tail with the gap said between them."""
-    size = os.path.getsize(path)
+def excerpt(path: str, limit: int, secrets: list) -> str:
+    """The file without its secrets, or its head and tail with the gap said between them.
+
+    More than what is kept is read and masked, so that a secret that the cut goes through does not survive in part.
+    """
+    size, half = os.path.getsize(path), limit // 2
     with open(path, "rb") as stream:
         if size <= limit:
-            return stream.read().decode("utf-8", "replace")
-        head = stream.read(limit // 2)
-        stream.seek(size - limit // 2)
-        tail = stream.read()
-    gap = f"\n... {size - len(head) - len(tail)} bytes left out here ...\n"
-    return head.decode("utf-8", "replace") + gap + tail.decode("utf-8", "replace")
+            return mask(stream.read().decode("utf-8", "replace"), secrets)
+        head = mask(stream.read(half + MARGIN).decode("utf-8", "replace"), secrets)[:half]
+        stream.seek(max(0, size - half - MARGIN))
+        tail = mask(stream.read().decode("utf-8", "replace"), secrets)[-half:]
+    return f"{head}\n... about {size - limit} bytes left out here ...\n{tail}"
 
 
-def without_secrets(name: str, text: str, secrets: list) -> str:
-    """Mask a file; the plan's environment by its variables' names as well."""
-    if name == "node.json":
-        node = json.loads(text)
-        environment = node.get("environment", {})
-        node["environment"] = {key: "" if is_secret_name(key) else value for key, value in environment.items()}
-        text = json.dumps(node, indent=1, sort_keys=True)
-    return mask(text, secrets)
+def without_secrets(name: str, path: str, secrets: list, limit: int) -> str:
+    """What travels of a file; of the plan's environment a variable that is named like a secret loses its value."""
+    node = read_json(path) if name == "node.json" else {}
+    if not node:
+        return excerpt(path, limit, secrets)
+    environment = node.get("environment", {})
+    node["environment"] = {key: "" if is_secret_name(key) else value for key, value in environment.items()}
+    return mask(json.dumps(node, indent=1, sort_keys=True), secrets)
 
 
 def write(archive_path: str, files: dict, secrets: list, limit: int) -> None:
@@ -120,7 +125,7 @@ def write(archive_path: str, files: dict, secrets: list, limit: int) -> None:
     descriptor = os.open(archive_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
         for name, path in files.items():
-            content = without_secrets(name, excerpt(path, limit), secrets).encode()
+            content = without_secrets(name, path, secrets, limit).encode()
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(content), 0o644, int(os.path.getmtime(path))
             archive.addfile(member, io.BytesIO(content))

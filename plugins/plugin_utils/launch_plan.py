@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -195,7 +196,7 @@ def check(values: Mapping[str, Values]) -> list[Finding]:
         *_check_ranks(values),
         *_check_roots(values),
         *_check_ports(values),
-        *_check_environment(values),
+        *_check_secrets(values),
         *_check_overrides(values),
         *_check_head(values),
     ]
@@ -257,13 +258,19 @@ def _check_ports(values: Mapping[str, Values]) -> list[Finding]:
     return [Finding("port_twice", (), "two different ports", f"both are {fleet.master_port}", remedy)]
 
 
-def _check_environment(values: Mapping[str, Values]) -> list[Finding]:
+def _check_secrets(values: Mapping[str, Values]) -> list[Finding]:
     fleet = next(iter(values.values()))
-    secret = sorted(name for name in fleet.environment if is_secret_name(name))
-    if not secret:
+    exposed = [f"{name} in axolotl_environment" for name in sorted(fleet.environment) if is_secret_name(name)]
+    exposed += [f"{name} in axolotl_overrides" for name in sorted(fleet.overrides) if is_secret_name(name)]
+    if re.search(r"://[^/@]*:[^/@]*@", fleet.repository):
+        exposed.append("a password in axolotl_repository")
+    if not exposed:
         return []
-    remedy = "move it to axolotl_secrets, its value in Ansible Vault: the environment stands in records and reports"
-    return [Finding("secret_in_environment", (), "no secret in axolotl_environment", ", ".join(secret), remedy)]
+    remedy = (
+        "move it to axolotl_secrets, its value in Ansible Vault (a repository's to git's credential helper): "
+        "plan, command line and reports are no place for it"
+    )
+    return [Finding("secret_exposed", (), "no secret outside axolotl_secrets", ", ".join(exposed), remedy)]
 
 
 def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:

@@ -64,7 +64,7 @@ def override_options(overrides: Mapping[str, Any]) -> list[str]:
 def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in overrides.items():
         name = prefix + str(key).replace("_", "-")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{name}.")
         else:
             yield name, value
@@ -77,7 +77,7 @@ def _option(key: str, value: Any) -> str:
         raise InvalidOverride(f"{key!r} is no config key")
     if isinstance(value, bool):
         return f"--{key}" if value else f"--no-{key}"
-    if value is None or isinstance(value, (list, tuple)) or "\0" in str(value):
+    if value is None or isinstance(value, (list, tuple, Mapping)) or "\0" in str(value):
         raise InvalidOverride(f"{key} is {value!r}, which has no form on Axolotl's command line: set it in the config")
     return f"--{key}={value}"
 

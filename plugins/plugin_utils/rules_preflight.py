@@ -58,6 +58,10 @@ def _release(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     if missing:
         yield Finding("release_missing", tuple(missing), f"release {plan['release_id']}", "no such folder", PROVISION)
     for node, release in _releases(fingerprints).items():
+        unreadable = [name for name in ("commit", "lock_sha256", "python_version") if release[name] is None]
+        if release["sealed"] and unreadable:
+            found = "; ".join(release["problems"])[:300]
+            yield Finding("release_damaged", (node,), "a release as it was completed", found, PROVISION)
         if not release["sealed"]:
             yield Finding(
                 "release_unfinished", (node,), "a complete release", "; ".join(release["problems"])[:300], PROVISION
@@ -68,8 +72,13 @@ def _releases(fingerprints: Fingerprints) -> dict[str, Mapping[str, Any]]:
     return {node: found["release"] for node, found in fingerprints.items() if found["release"]["exists"]}
 
 
+def _known(fingerprints: Fingerprints, name: str) -> dict[str, str]:
+    """One property of every release of which it could be read."""
+    return {node: release[name] for node, release in _releases(fingerprints).items() if release[name] is not None}
+
+
 def _commit(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    commits = {node: release["commit"] for node, release in _releases(fingerprints).items() if release["commit"]}
+    commits = _known(fingerprints, "commit")
     yield from _pinned("commit", "source at commit {}", plan["commit"], commits, PROVISION)
 
 
@@ -114,12 +123,12 @@ def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 
 def _python(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    versions = {node: release["python_version"] for node, release in _releases(fingerprints).items()}
+    versions = _known(fingerprints, "python_version")
     yield from _equal("python", "Python {}", plan, versions, "give the nodes the same Python, and run provision")
 
 
 def _torch(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    versions = {node: release["torch_version"] for node, release in _releases(fingerprints).items()}
+    versions = _known(fingerprints, "torch_version")
     yield from _equal("torch", "torch {}", plan, versions, PROVISION)
 
 

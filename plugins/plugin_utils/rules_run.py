@@ -46,7 +46,8 @@ def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
-    if evidence["world_size"] == plan["world_size"] or (evidence["first_failure"] and not evidence["losses"]):
+    cut_short = evidence["first_failure"] or "stopped" in evidence["outcomes"].values()
+    if evidence["world_size"] == plan["world_size"] or (cut_short and not evidence["losses"]):
         return
     speaking = evidence["nodes_with_losses"]
     alone = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])

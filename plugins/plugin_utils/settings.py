@@ -9,13 +9,15 @@ What is read here is typed and complete; everything wrong is a finding, and all 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, full_commit
 
-from .findings import Finding
+from .comparison import outliers
+from .findings import Finding, names
 
 GROUP = "axolotl_nodes"
 
@@ -44,6 +46,8 @@ class Setting:
 
 
 REQUIRED = object()
+HIDDEN = {"axolotl_secrets", "axolotl_environment"}
+"""Settings whose values are never shown: the second may hold a secret by mistake, which is a finding of its own."""
 
 
 def text(value: Any) -> str:
@@ -122,6 +126,8 @@ def environment(value: Any) -> dict[str, str]:
     for name, item in variables.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name) or isinstance(item, (dict, list)) or item is None:
             raise InvalidValue(f"a mapping of variable names to texts ({name} is none)")
+        if "\0" in str(item):
+            raise InvalidValue(f"texts without NUL ({name} has one)")
     return {name: str(item) for name, item in variables.items()}
 
 
@@ -282,7 +288,7 @@ def _read_one(setting: Setting, variables: Mapping[str, Mapping[str, Any]], valu
             try:
                 values[node][setting.name] = setting.parse(value)
             except InvalidValue as error:
-                shown = "a value that is not shown" if setting.name == "axolotl_secrets" else repr(value)[:200]
+                shown = "a value that is not shown" if setting.name in HIDDEN else repr(value)[:200]
                 wrong.setdefault(("setting_invalid", str(error), shown), []).append(node)
     where = f"set {setting.name} in the inventory (group_vars of {GROUP}{' or host_vars' if setting.per_node else ''})"
     findings = [
@@ -293,18 +299,16 @@ def _read_one(setting: Setting, variables: Mapping[str, Mapping[str, Any]], valu
 
 
 def _differing(setting: Setting, values: dict[str, Values], where: str) -> list[Finding]:
-    by_value: dict[str, list[str]] = {}
-    for node, known in values.items():
-        by_value.setdefault(repr(known.get(setting.name)), []).append(node)
-    if len(by_value) < 2:
+    shown = {node: json.dumps(known.get(setting.name), sort_keys=True, default=str) for node, known in values.items()}
+    expected, others = outliers(shown, head=next(iter(shown)))
+    if not others:
         return []
-    if setting.name == "axolotl_secrets":
-        found = "several values, not shown"
+    groups = list(others.items())[:4]
+    found = "; ".join(f"{str(value)[:80]} on {names(nodes, limit=3)}" for value, nodes in groups)
+    wanted = f"{setting.name} is equal on all nodes"
+    if setting.name in HIDDEN:
+        found = "other values, not shown"
     else:
-        found = "; ".join(f"{value[:80]} on {', '.join(nodes[:3])}" for value, nodes in list(by_value.items())[:4])
-    outside = min(by_value.values(), key=len)
-    return [
-        Finding(
-            "setting_differs", tuple(outside), f"{setting.name} is equal on all nodes", found, f"{where}, once for all"
-        )
-    ]
+        wanted += f", as on most: {str(expected)[:80]}"
+    outside = tuple(node for nodes in others.values() for node in nodes)
+    return [Finding("setting_differs", outside, wanted, found, f"{where}, once for all")]

@@ -37,8 +37,8 @@ def merged(
 ) -> dict[str, Any]:
     """The artifact with what has become known; the same finding counts once."""
     known = [Finding.from_dict(finding) for finding in artifact["findings"]]
-    new = [finding for finding in findings if finding not in known]
-    result = {**artifact, "findings": [finding.as_dict() for finding in (*known, *new)]}
+    every = dict.fromkeys((*known, *findings))
+    result = {**artifact, "findings": [finding.as_dict() for finding in every]}
     if plan:
         result.update(plan=plan, nodes=list(plan["nodes"]), run_id=plan.get("run_id") or None)
     if evidence:

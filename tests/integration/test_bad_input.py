@@ -33,7 +33,7 @@ COMMIT = "cfe962a45cfe12064a375f9c784487998059c657"
         ({"axolotl_root": "relative"}, "setting_invalid", ["axolotl_root", "absolute path"]),
         ({"axolotl_overrides": {"nnodes": 3}}, "override_invalid", ["nnodes", "launcher"]),
         ({"axolotl_overrides": {"datasets": [1]}}, "override_invalid", ["datasets", "config"]),
-        ({"axolotl_environment": {"HF_TOKEN": "x"}}, "secret_in_environment", ["HF_TOKEN", "axolotl_secrets"]),
+        ({"axolotl_environment": {"HF_TOKEN": "x"}}, "secret_exposed", ["HF_TOKEN", "axolotl_secrets"]),
         ({"axolotl_launcher": "mpirun"}, "setting_invalid", ["axolotl_launcher", "torchrun"]),
         ({"axolotl_python_version": "3.99"}, "lock_missing", ["provision"]),
     ],

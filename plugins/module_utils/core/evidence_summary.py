@@ -80,11 +80,15 @@ class LogSummary:
             "total_steps": self.total_steps,
             "loss_count": self.loss_count,
             # JSON has no NaN: a loss that is not finite is null.
-            "losses": [loss if math.isfinite(loss) else None for loss in self.losses + self.newest_losses],
-            "first_tokens_total": self.first_tokens_total,
+            "losses": [_finite(loss) for loss in self.losses + self.newest_losses],
+            "first_tokens_total": _finite(self.first_tokens_total),
             "completed": self.completed,
             "errors": self.errors,
             "worker_failures": self.worker_failures,
             "networks": sorted(self.networks),
             "nccl_communicators": communicators,
         }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -67,7 +67,9 @@ LogEvent = Union[LossLine, StepLine, NcclRank, NcclNetwork, ErrorLine, WorkerFai
 
 # transformers 4 prints numbers, 5 prints quoted strings: {'loss': '5.847', 'tokens/total': 568, ...}
 _LOSS = re.compile(r"\{'loss': [^{}]*\}")
-_PAIR = re.compile(r"'([\w/]{1,64})': '?([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))\b", re.IGNORECASE)
+_PAIR = re.compile(
+    r"'([\w/]{1,64})': '?([-+]?(?:\d{1,400}(?:\.\d{0,400})?(?:e[-+]?\d{1,4})?|nan|inf))(?=['\s,}])", re.IGNORECASE
+)
 # The Trainer's bar has no description, unlike those of dataset preparation.
 _STEP = re.compile(r"^\s*\d{1,3}%\|[^|]*\|\s*(\d+)/(\d+) \[")
 _NCCL_RANK = re.compile(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_?KEY", re.IGNORECASE)
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API[_-]?KEY|CREDENTIAL|PRIVATE[_-]?KEY", re.IGNORECASE)
 """Names of variables and config keys that hold secrets by common usage (HF_TOKEN, WANDB_API_KEY, hub_token ...)."""
 
 MASK = "********"
@@ -17,8 +17,11 @@ _SHORTEST = 4
 
 # Hugging Face and OpenAI-style tokens and keys in URLs, wherever they came from
 _TOKEN = re.compile(r"\b(?:hf|sk|ghp|github_pat)[_-][A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+# NAME=value, "name": "value", --name value. The bounds keep the search linear in the length of a line.
 _ASSIGNMENT = re.compile(
-    r"(?P<name>[\w.-]*(?:" + SECRET_NAME.pattern + r")[\w.-]*['\"]?\s*[:=]\s*['\"]?)(?P<value>[^\s'\",}]+)",
+    r"(?<![\w.-])(?P<name>(?:(?P<option>--)|[\w.-]{0,64}?)(?:[\w.-]{0,64}?)(?:"
+    + SECRET_NAME.pattern
+    + r")[\w.-]{0,64}['\"]?(?:\s{0,8}[:=]\s{0,8}|(?(option)\s{1,8}|(?!)))['\"]?)(?P<value>[^\s'\",}]+)",
     re.IGNORECASE,
 )
 

@@ -72,7 +72,7 @@ def decide(nodes: Iterable[NodeState], started_at: float, now: float, settings: 
         settings: how long to wait.
     """
     nodes = list(nodes)
-    stopped = [node for node in nodes if node.report.get("outcome") == STOPPED]
+    stopped = [node for node in nodes if node.report.get("stop_requested") or node.report.get("outcome") == STOPPED]
     if stopped:
         return Order(END, f"stopped on request on {stopped[0].name}")
     failed = [node for node in nodes if node.report.get("outcome") == FAILED]
@@ -97,16 +97,24 @@ def first_failure(nodes: Iterable[NodeState], reported: NodeState) -> dict[str, 
     """Name the first failure.
 
     The first node whose trainer gave up need not be the one that failed: when a process dies, its peers may notice
-    and give up before its own launcher does. So blame goes to the node where a trainer process ended first.
+    and give up before its own launcher does. So blame goes to the node where a trainer process died first. One that
+    ended well is no suspect, and neither is a node whose part has finished.
     """
-    ended = [node for node in nodes if node.worker_ended_at is not None]
-    culprit = min(ended, key=lambda node: node.worker_ended_at or 0.0, default=reported)
-    if culprit.report.get("outcome") == FAILED:
-        what = describe_exit(culprit.report)
-    else:
-        worker = culprit.report.get("worker_end") or {}
-        what = f"trainer process of rank {worker.get('rank')} (pid {worker.get('pid')}) ended first"
-    return _failure(culprit, what)
+    suspects = [node for node in nodes if node.worker_ended_at is not None and node.report.get("outcome") != FINISHED]
+    culprit = min(suspects, key=lambda node: node.worker_ended_at or 0.0, default=reported)
+    failed = culprit.report.get("outcome") == FAILED
+    return _failure(culprit, describe_exit(culprit.report) if failed else describe_worker(culprit.report))
+
+
+def describe_worker(report: dict[str, Any]) -> str:
+    """Say how the first trainer process of a node died."""
+    worker = report.get("worker_end") or {}
+    name = f"trainer process of rank {worker.get('rank')} (pid {worker.get('pid')})"
+    if worker.get("signal"):
+        return f"{name} was killed by signal {worker['signal']}"
+    if worker.get("exit_code"):
+        return f"{name} exited with {worker['exit_code']}"
+    return f"{name} ended first"
 
 
 def describe_exit(report: dict[str, Any]) -> str:
@@ -116,7 +124,9 @@ def describe_exit(report: dict[str, Any]) -> str:
     code, number = report.get("exit_code"), report.get("signal")
     what = f"trainer killed by signal {number}" if number else f"trainer exited with {code}"
     worker = report.get("worker_failure") or {}
-    if worker.get("exit_code", 0) < 0:
+    if (report.get("worker_end") or {}).get("signal"):
+        what += f"; {describe_worker(report)}"
+    elif worker.get("exit_code", 0) < 0:
         what += f"; its worker with local rank {worker.get('local_rank')} was killed by signal {-worker['exit_code']}"
     detail = report.get("error")
     return f"{what} ({detail})" if detail else what

@@ -28,11 +28,12 @@ class Identity(NamedTuple):
 
 
 class Process(NamedTuple):
-    """A row of the process table."""
+    """A row of the process table; the wait status means something once the process is a zombie (state Z)."""
 
     identity: Identity
     parent: int
     state: str
+    wait_status: int
 
 
 def read_process(pid: int) -> Process | None:
@@ -44,7 +45,7 @@ def read_process(pid: int) -> Process | None:
         return None
     # The command name is in parentheses and may hold any character, so the fields are counted after the last one.
     fields = stat[stat.rindex(")") + 2 :].split()
-    return Process(Identity(pid, int(fields[19])), parent=int(fields[1]), state=fields[0])
+    return Process(Identity(pid, int(fields[19])), parent=int(fields[1]), state=fields[0], wait_status=int(fields[49]))
 
 
 def all_processes() -> dict[int, Process]:

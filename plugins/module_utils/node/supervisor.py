@@ -50,6 +50,10 @@ SCAN_INTERVAL = 15.0
 EAGER = 300.0
 """Seconds in which a started trainer's processes are looked at every second; later every SCAN_INTERVAL, because
 reading a large host's process table each second would cost a share of a core for weeks."""
+REPORTED = (
+    *("phase", "outcome", "exit_code", "signal", "reason", "start_error"),
+    *("worker_end", "stop_requested", "processes", "at"),
+)
 SETTLE = 3.0
 """Seconds that the launcher gets to say what became of a worker that died here, before it is ended itself:
 torchrun looks at its workers every 0.1 s and then ends the others."""
@@ -103,7 +107,18 @@ class Supervisor:
 
     def report(self) -> dict[str, Any]:
         """What the head needs to know of this node."""
-        names = ("phase", "outcome", "exit_code", "signal", "start_error", "reason", "worker_end", "processes", "at")
+        names = (
+            "phase",
+            "outcome",
+            "exit_code",
+            "signal",
+            "start_error",
+            "reason",
+            "worker_end",
+            "stop_requested",
+            "processes",
+            "at",
+        )
         facts: dict[str, Any] = {name: self.state[name] for name in names if self.state.get(name) is not None}
         facts.update(step=self.summary.step, total_steps=self.summary.total_steps, loss=self.summary.loss)
         facts["tokens"] = self.summary.newest.get("tokens/total")
@@ -127,8 +142,8 @@ class Supervisor:
             self.changed.set()
 
     def stop(self) -> None:
-        """Somebody asks for this run's end."""
-        self.stop_requested = True
+        """Somebody asks for this run's end; the head hears it before any trainer has ended for it."""
+        self.stop_requested = self.state["stop_requested"] = True
         self.obey(Order(END, f"stopped on request on {self.node['node']}"))
 
     # The watch
@@ -217,6 +232,9 @@ class Supervisor:
         except OSError as error:
             self.record(start_error=f"{error.filename or self.node['argv'][0]}: {error.strerror}", at=utc_now())
             return
+        except ValueError as error:  # a NUL where the system takes none
+            self.record(start_error=str(error), at=utc_now())
+            return
         self.trainer_started = time.monotonic()
         self.record(phase=RUNNING, started_at=utc_now(), trainer=list(_identity(self.trainer.pid)))
 
@@ -231,10 +249,15 @@ class Supervisor:
             if self.trainer.sample_connections():
                 write_json(self.folder.connections_file, {"connections": self.trainer.connections()})
 
-    def worker_ended(self, worker: Worker) -> None:
-        """Note the first trainer process that ended: if the run fails, that is where it began."""
-        if self.order.kind != END and not self.state.get("worker_end"):
-            self.record(worker_end={"rank": worker.rank, "pid": worker.identity.pid, "at": utc_now()}, at=utc_now())
+    def worker_ended(self, worker: Worker, wait_status: int | None) -> None:
+        """Note the first trainer process that did not end well: if the run fails, that is where it began."""
+        if wait_status == 0 or self.order.kind == END or self.state.get("worker_end"):
+            return
+        end: dict[str, Any] = {"rank": worker.rank, "pid": worker.identity.pid, "exit_code": None, "signal": None}
+        if wait_status is not None:
+            end["signal"] = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else None
+            end["exit_code"] = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None
+        self.record(worker_end={**end, "at": utc_now()}, at=utc_now())
 
     async def end_trainer(self) -> None:
         """End what is left of the tree, and record how it went and why."""

@@ -87,8 +87,10 @@ class Trainer:
         """Every living process of the run on this node."""
         return processes.descendants(os.getpid())
 
-    def find_workers(self, on_end: Callable[[Worker], None]) -> int:
+    def find_workers(self, on_end: Callable[[Worker, int | None], None]) -> int:
         """Look for workers that started since the last call; `on_end` is called the moment one of them ends.
+
+        It gets the worker and its wait status, None where somebody else has collected that already.
 
         Returns:
             how many processes the trainer has.
@@ -138,7 +140,7 @@ class Trainer:
         return len(self.tree())
 
 
-def _call_at_end(worker: Worker, on_end: Callable[[Worker], None]) -> None:
+def _call_at_end(worker: Worker, on_end: Callable[[Worker, int | None], None]) -> None:
     """Have the event loop call back when the process ends; a kernel before 5.3 has no pidfd for that."""
     try:
         descriptor = os.pidfd_open(worker.identity.pid)
@@ -149,6 +151,9 @@ def _call_at_end(worker: Worker, on_end: Callable[[Worker], None]) -> None:
     def ended() -> None:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-        on_end(worker)
+        # Its launcher collects it, but looks only every tenth of a second: until then it is a zombie and can be read.
+        process = processes.read_process(worker.identity.pid)
+        zombie = process and process.identity == worker.identity and process.state == "Z"
+        on_end(worker, process.wait_status if process and zombie else None)
 
     loop.add_reader(descriptor, ended)

@@ -36,6 +36,17 @@ def proof(key: str, side: str, node: str, head_nonce: str, node_nonce: str) -> s
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()
 
 
+def hex_word(value: Any) -> str:
+    """A nonce or proof as a stranger sent it.
+
+    Raises:
+        WatchError: it is none.
+    """
+    if not isinstance(value, str) or len(value) > 64 or not set(value) <= set("0123456789abcdef"):
+        raise WatchError("no hex word")
+    return value
+
+
 async def send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     """Send one message."""
     writer.write(json.dumps(message).encode() + b"\n")
@@ -52,7 +63,7 @@ async def receive(reader: asyncio.StreamReader, timeout: float) -> dict[str, Any
     try:
         line = await asyncio.wait_for(reader.readline(), timeout)
         message = json.loads(line)
-    except ValueError as error:  # also an over-long line
+    except (ValueError, RecursionError) as error:  # also an over-long line
         raise WatchError(f"no message: {error}") from None
     if not isinstance(message, dict):
         raise WatchError("no message: not an object")
@@ -93,9 +104,11 @@ class HeadEnd:
         nonce = secrets.token_hex(16)
         await send(writer, {"nonce": nonce})
         hello = await receive(reader, HANDSHAKE_TIMEOUT)
-        node, node_nonce = str(hello.get("node")), str(hello.get("nonce"))
+        node, node_nonce = str(hello.get("node")), hex_word(hello.get("nonce"))
+        if node not in self._nodes:
+            raise WatchError("a stranger")
         expected = proof(self._key, "node", node, nonce, node_nonce)
-        if node not in self._nodes or not hmac.compare_digest(expected, str(hello.get("proof"))):
+        if not hmac.compare_digest(expected, hex_word(hello.get("proof"))):
             raise WatchError("a stranger")
         await send(writer, {"proof": proof(self._key, "head", node, nonce, node_nonce)})
         return node
@@ -149,12 +162,12 @@ class NodeEnd:
         return reader, writer
 
     async def _prove(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head_nonce = str((await receive(reader, HANDSHAKE_TIMEOUT)).get("nonce"))
+        head_nonce = hex_word((await receive(reader, HANDSHAKE_TIMEOUT)).get("nonce"))
         nonce = secrets.token_hex(16)
         mine = proof(self._key, "node", self._node, head_nonce, nonce)
         await send(writer, {"node": self._node, "nonce": nonce, "proof": mine})
         expected = proof(self._key, "head", self._node, head_nonce, nonce)
-        shown = str((await receive(reader, HANDSHAKE_TIMEOUT)).get("proof"))
+        shown = hex_word((await receive(reader, HANDSHAKE_TIMEOUT)).get("proof"))
         if not hmac.compare_digest(expected, shown):
             raise WatchError("what answers there is not this run's head")
 

@@ -85,7 +85,7 @@ def test_the_two_ports_differ() -> None:
 def test_secrets_have_a_place_of_their_own(name: str) -> None:
     variables = inventory(2, environment={name: "s3cr3t", "NCCL_DEBUG": "INFO", "TOKENIZERS_PARALLELISM": "false"})
     (finding,) = launch_plan.check(values_of(variables))
-    assert (finding.id, finding.found) == ("secret_in_environment", name)
+    assert (finding.id, finding.found) == ("secret_exposed", f"{name} in axolotl_environment")
     assert "axolotl_secrets" in finding.remedy
     assert "s3cr3t" not in str(finding)
 
@@ -117,7 +117,7 @@ def test_all_that_is_wrong_comes_at_once() -> None:
     variables = with_each("node_rank", 0, 0)
     for known in variables.values():
         known.update(axolotl_master_port=29501, axolotl_environment={"HF_TOKEN": "x"})
-    assert [rule for rule, _ in checked(variables)] == ["rank_invalid", "port_twice", "secret_in_environment"]
+    assert [rule for rule, _ in checked(variables)] == ["rank_invalid", "port_twice", "secret_exposed"]
 
 
 def test_the_plan_of_two_nodes() -> None:

@@ -180,7 +180,8 @@ def test_what_is_the_fleets_must_be_equal_everywhere() -> None:
     variables["node1"]["axolotl_nproc_per_node"] = 4
     _, findings = settings.read(variables)
     assert [(finding.id, finding.hosts) for finding in findings] == [("setting_differs", ("node1",))]
-    assert findings[0].found == "8 on node0, node2; 4 on node1"
+    assert findings[0].expected == "axolotl_nproc_per_node is equal on all nodes, as on most: 8"
+    assert findings[0].found == "4 on node1"
     assert "set axolotl_nproc_per_node in the inventory" in findings[0].remedy
     assert "once for all" in findings[0].remedy
 

@@ -200,3 +200,10 @@ def test_it_goes_only_when_all_joined_and_ends_only_for_a_reason(reports: list[A
         assert order.reason
     if any(report and report.get("outcome") in ("failed", "stopped", "called_off") for report in reports):
         assert order.kind == END
+
+
+def test_a_worker_that_was_killed_is_named_before_its_launcher_says_so() -> None:
+    nodes = fleet(RUNNING, RUNNING)
+    nodes[1].take({**RUNNING, "worker_end": {"rank": 1, "pid": 66, "signal": 9}}, 5.0)
+    nodes[0].take(failed(worker_end={"rank": 0, "pid": 55, "exit_code": 1}), 6.0)
+    assert decided(nodes, now=6.0).reason == "node1: trainer process of rank 1 (pid 66) was killed by signal 9"
