@@ -24,6 +24,7 @@ lint: setup ## Check code and YAML, without network once the tools are there
 
 clean: ## Remove all that make has made
 	@rm -rf .venv .venv-path .cache .demo .ansible .hypothesis artifacts dist tests/output
+	@rm -f inventories/local/group_vars/axolotl_nodes/machine.yml
 	@rm -f gpufleet-axolotl-*.tar.gz changelogs/.plugin-cache.yaml
 	@find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -57,10 +57,13 @@ def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judge
 
 def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     read = readings.read(results["evidence"], "evidence", "reading the evidence")
-    nodes = {node: value for node, value in read.values.items() if value}
+    # By the names that the nodes had when it started: the inventory may have changed since.
+    nodes = {value["run"]["node"]: value for value in read.values.values() if value}
     if not nodes:
         return read.findings, {}
     plan = evidence.recorded_plan(nodes)
+    unread = [node for finding in read.findings for node in finding.hosts]
+    read.findings += rules_steps.absent(set(plan["nodes"]) - set(nodes) - set(unread))
     machines = {node: str(value["run"]["plan"]["machine"]) for node, value in nodes.items()}
     summary = evidence.summarise(plan, nodes, machines)
     return [*read.findings, *rules_run.judge(plan, summary)], summary
@@ -81,10 +84,12 @@ def _status(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgemen
 
 
 def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]:
+    """A rule of rules_steps; results beside the step's own go to it by their names."""
     rule = getattr(rules_steps, which)
 
     def judge(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
-        findings, found = rule(plan, results["step"])
+        beside = {name: result for name, result in results.items() if name != "step"}
+        findings, found = rule(plan, results["step"], **beside)
         return findings, found
 
     return judge

@@ -56,15 +56,19 @@ class ActionModule(FleetAction):
         for known in variables.values():
             known.setdefault("axolotl_address", known.get("ansible_host"))
         values, findings = settings.read(variables, needed)
+        playing = set(task_vars.get("ansible_play_hosts_all", nodes))
+        if not playing & set(nodes):
+            findings.append(limited(nodes))
         if findings:
             return None, findings
         if needed:
             return _recorded_nodes(values), []
         findings = launch_plan.check(values)
-        left_out = [node for node in nodes if node not in task_vars.get("ansible_play_hosts_all", nodes)]
+        left_out = [node for node in nodes if node not in playing]
         if verb in WHOLE_FLEET and left_out:
             findings.append(limited(left_out))
-        files, wrong = _controller_files(values[nodes[0]], compiled=verb != "provision")
+        cache = str(self.store(task_vars).folder / "source")
+        files, wrong = _controller_files(values[nodes[0]], cache, compiled=verb != "provision")
         findings += wrong
         if findings:
             return None, findings
@@ -78,11 +82,12 @@ def _recorded_nodes(values: Mapping[str, Values]) -> dict[str, Any]:
     return {"nodes": nodes, "follow_interval": interval}
 
 
-def _controller_files(fleet: Values, compiled: bool) -> tuple[ControllerFiles, list[Finding]]:
+def _controller_files(fleet: Values, cache: str, compiled: bool) -> tuple[ControllerFiles, list[Finding]]:
     """Read what lies on the controller.
 
     Args:
         fleet: the fleet's settings.
+        cache: folder for checkouts of the source.
         compiled: whether the release's lock must be there already.
     """
     findings: list[Finding] = []
@@ -122,9 +127,10 @@ def _controller_files(fleet: Values, compiled: bool) -> tuple[ControllerFiles, l
             findings.append(
                 Finding("training_file_missing", (), f"{entry['src']} on the controller", "no such file", remedy)
             )
-    cache = os.path.join(os.path.expanduser("~/.cache/gpufleet/source"), fleet.commit)
     digest = hashlib.sha256(content).hexdigest()
-    return ControllerFiles(path, config, digest, lock_path, lock_sha256, cache, os.getcwd()), findings
+    return ControllerFiles(
+        path, config, digest, lock_path, lock_sha256, os.path.join(cache, fleet.commit), os.getcwd()
+    ), findings
 
 
 def _read_config(path: str, findings: list[Finding]) -> tuple[Mapping[str, Any], bytes]:

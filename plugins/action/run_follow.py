@@ -52,6 +52,8 @@ class ActionModule(ActionBase):
                     display.display("  " + progress.line(watch, now - begin))
                 if progress.has_ended(watch):
                     return {"changed": False, "ended": True, "watch": watch, "lost": None}
+                if run["state"].get("closed_at"):  # the head has left; a peer it lost has no end on record
+                    return {"changed": False, "ended": True, "watch": watch, "lost": None}
                 if not run["supervisor_alive"]:
                     return self._lost(watch, "the head's supervisor is gone")
             time.sleep(min(interval, PROMPT + (now - begin) / 60))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.utils.display import Display
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import processes
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import report, verdict
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
@@ -39,15 +41,15 @@ class ActionModule(FleetAction):
         verb, state = str(arguments["verb"]), str(arguments["state"])
         path = store.verdict_path(verb)
         # The process that forks all of one command's tasks tells this command from another one.
-        controller = {"host": socket.gethostname(), "pid": os.getppid()}
+        command = processes.read_process(os.getppid())
+        controller = {"host": socket.gethostname(), "process": list(command.identity) if command else []}
         if state == "begun":
+            self._refuse_second(store, path, controller)
             store.write_json(path, {**verdict.begun(verb, bool(self._task.check_mode), controller), "nodes": nodes})
             return {"changed": False, "artifact": str(path)}
         artifact = store.read(path)
         if artifact.get("controller") != controller:
-            raise ArtifactError(
-                f"another {verb} (pid {artifact['controller']['pid']}) writes {path}: run it in another folder"
-            )
+            raise ArtifactError(f"another {verb} has written {path} meanwhile: run them in folders of their own")
         findings = [Finding.from_dict(dict(finding)) for finding in arguments.get("findings") or []]
         artifact = verdict.merged(artifact, findings, arguments.get("plan"), arguments.get("evidence"))
         outcome = verdict.closed(artifact, unfinished=bool(arguments.get("unfinished")))
@@ -57,6 +59,16 @@ class ActionModule(FleetAction):
                 self._announce(store, artifact)
             return {"changed": False, "artifact": str(path)}
         return self._close(store, path, outcome)
+
+    @staticmethod
+    def _refuse_second(store: ArtifactStore, path: Path, controller: Mapping[str, Any]) -> None:
+        """Two commands of one verb in one folder would spoil each other's verdict."""
+        other = store.read(path).get("controller", {}) if path.exists() else {}
+        if other == controller or other.get("host") != controller["host"] or not other.get("process"):
+            return
+        if processes.is_alive(processes.Identity(*other["process"])):
+            pid = other["process"][0]
+            raise ArtifactError(f"pid {pid} is at work on {path}: run this in another folder, or wait for it")
 
     def _announce(self, store: ArtifactStore, artifact: Mapping[str, Any]) -> None:
         """Show the plan before anything starts, and freeze it in the run's record."""

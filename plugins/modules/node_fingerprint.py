@@ -64,7 +64,7 @@ EXAMPLES = r"""
 RETURN = r"""
 fingerprint:
   description:
-    - C(machine) (identity, hostname, user), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
+    - C(machine) (identity, hostname, uid), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
       C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs).
   returned: always
   type: dict

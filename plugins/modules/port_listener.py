@@ -84,6 +84,7 @@ from ..module_utils.node import processes, sockets
 
 def open_port(address: str, port: int) -> socket.socket:
     """Listen on the address, or on all where it is not this machine's."""
+    address = sockets.serving_address(address) or "0.0.0.0"  # noqa: S104 - as the watch
     family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
     server = socket.socket(family, socket.SOCK_STREAM)
     try:

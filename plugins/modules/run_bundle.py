@@ -54,6 +54,11 @@ path:
   description: Absolute path of the archive (tar, gzip) on the node.
   returned: when there is such a run
   type: str
+fleet:
+  description: Names of all nodes that take part in the run.
+  returned: when there is such a run
+  type: list
+  elements: str
 members:
   description: Names of the files in it.
   returned: when there is such a run
@@ -148,7 +153,8 @@ def main() -> None:
         path = os.path.join(folder.path, "bundle.tar.gz")
         if not module.check_mode:
             write(path, files, module.params["secrets"], module.params["max_bytes"])
-        result.update(run_id=folder.run_id, path=path, members=sorted(files))
+        fleet = read_json(folder.node_file).get("fleet", [])
+        result.update(fleet=fleet, run_id=folder.run_id, path=path, members=sorted(files))
     module.exit_json(**result)
 
 

@@ -38,11 +38,6 @@ run:
     - C(state) is the supervisor's record, C(processes) the pids that are alive, C(watch) the head's view.
   returned: always
   type: dict
-active:
-  description: Ids of every run of which something is alive on this node.
-  returned: always
-  type: list
-  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -56,11 +51,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     folder = run_reader.find_run(module.params["runs"], module.params["run_id"])
-    module.exit_json(
-        changed=False,
-        run=run_reader.read_run(folder) if folder else None,
-        active=[active.run_id for active in run_reader.active_runs(module.params["runs"])],
-    )
+    module.exit_json(changed=False, run=run_reader.read_run(folder) if folder else None)
 
 
 if __name__ == "__main__":

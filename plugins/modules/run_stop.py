@@ -46,6 +46,11 @@ known:
   description: Whether this node has the named run; true where none was named.
   returned: always
   type: bool
+fleet:
+  description: Names of all nodes that took part in the runs that were ended.
+  returned: always
+  type: list
+  elements: str
 left:
   description: Pids that are still alive; empty unless a process is in uninterruptible sleep or another user's.
   returned: always
@@ -86,12 +91,13 @@ def main() -> None:
     run_id = module.params["run_id"]
     folders = [run for run in run_reader.active_runs(module.params["runs"]) if run_id in ("", run.run_id)]
     stopped = [folder.run_id for folder in folders]
+    fleet = sorted({name for folder in folders for name in read_json(folder.node_file).get("fleet", [])})
     left: list[int] = []
     if not module.check_mode:
         for folder in folders:
             left.extend(end(folder))
     known = run_id == "" or run_reader.find_run(module.params["runs"], run_id) is not None
-    module.exit_json(changed=bool(folders), stopped=stopped, known=known, left=left)
+    module.exit_json(changed=bool(folders), stopped=stopped, known=known, fleet=fleet, left=left)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         "ranks_seen": worlds[0] if worlds else [],
         "worlds": worlds,
         "losses": log.get("losses", []),
+        "first_not_finite": log.get("first_not_finite", 0),
         "nodes_with_losses": speaking,
         "step": log.get("step", 0),
         "total_steps": log.get("total_steps", 0),

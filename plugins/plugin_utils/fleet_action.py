@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from . import settings
@@ -31,7 +32,14 @@ class FleetAction(ActionBase):
     def variables(self, task_vars: Mapping[str, Any], node: str, names: set[str]) -> dict[str, Any]:
         """The named variables of a node; one that is not defined is left out."""
         known = task_vars["hostvars"][node]
-        return {name: known[name] for name in names if name in known}
+        found = {}
+        for name in names:
+            try:
+                if name in known:
+                    found[name] = known[name]
+            except AnsibleError as error:  # it refers to something that is not defined
+                found[name] = settings.Unreadable(str(error).splitlines()[0])
+        return found
 
     def results(self, task_vars: Mapping[str, Any], variable: str) -> dict[str, Any]:
         """What a task registered on each node; None where it did not run."""

@@ -161,7 +161,8 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
         "head_address": plan["head_address"],
         "master_port": plan["master_port"],
         "watch_port": plan["watch_port"],
-        "join_timeout": known.join_timeout,
+        # The controller starts the nodes one after the other, several a second.
+        "join_timeout": known.join_timeout + len(order),
         "watch_grace": known.watch_grace,
         "stop_grace": known.stop_grace,
         "work_dir": part["paths"]["work"],
@@ -261,9 +262,11 @@ def _check_ports(values: Mapping[str, Values]) -> list[Finding]:
 def _check_secrets(values: Mapping[str, Values]) -> list[Finding]:
     fleet = next(iter(values.values()))
     exposed = [f"{name} in axolotl_environment" for name in sorted(fleet.environment) if is_secret_name(name)]
-    exposed += [f"{name} in axolotl_overrides" for name in sorted(fleet.overrides) if is_secret_name(name)]
-    if re.search(r"://[^/@]*:[^/@]*@", fleet.repository):
-        exposed.append("a password in axolotl_repository")
+    exposed += [f"{name} in axolotl_overrides" for name in _key_names(fleet.overrides) if is_secret_name(name)]
+    # ssh://git@host is no secret: a user name alone is one only where it stands for a token, as with https
+    for name in ("repository", "requirements"):
+        if re.search(r"https?://[^/@\s]+@", str(fleet[f"axolotl_{name}"])):
+            exposed.append(f"a credential in axolotl_{name}")
     if not exposed:
         return []
     remedy = (
@@ -271,6 +274,14 @@ def _check_secrets(values: Mapping[str, Values]) -> list[Finding]:
         "plan, command line and reports are no place for it"
     )
     return [Finding("secret_exposed", (), "no secret outside axolotl_secrets", ", ".join(exposed), remedy)]
+
+
+def _key_names(overrides: Mapping[str, Any]) -> list[str]:
+    """Every key, at any depth."""
+    found = []
+    for name, value in overrides.items():
+        found += [str(name), *(_key_names(value) if isinstance(value, Mapping) else [])]
+    return found
 
 
 def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:

@@ -197,7 +197,7 @@ def _override_options(plan: Plan, fingerprints: Fingerprints) -> Iterator[Findin
 
 
 def _root_user(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    nodes = [node for node, fingerprint in fingerprints.items() if fingerprint["machine"]["user"] == "root"]
+    nodes = [node for node, fingerprint in fingerprints.items() if fingerprint["machine"]["uid"] == 0]
     if nodes:
         remedy = "connect as an unprivileged user (ansible_user): training needs no root"
         yield Finding("runs_as_root", tuple(nodes), "trainers run as an unprivileged user", "root", remedy, WARNING)

@@ -68,8 +68,8 @@ def _losses(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     if not losses:
         remedy = "see the trainer's log; logging_steps above the number of steps logs none"
         yield Finding("loss_missing", (), "losses in the log", "none", remedy)
-    elif None in losses:
-        found = f"loss {losses.index(None) + 1} of {len(losses)} is not a finite number"
+    elif evidence["first_not_finite"]:
+        found = f"from log entry {evidence['first_not_finite']} on, the loss or its gradient is no finite number"
         remedy = "lower learning_rate, check the data and the precision"
         yield Finding("loss_not_finite", tuple(evidence["nodes_with_losses"][:1]), "finite losses", found, remedy)
 

@@ -9,7 +9,8 @@ findings together with what is worth keeping as evidence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import readings
@@ -25,30 +26,25 @@ def reached(plan: Mapping[str, Any], results: Results) -> Judgement:
     return readings.read(taking_part, "ping", "connecting").findings, {}
 
 
-def provisioned(plan: Mapping[str, Any], results: Results) -> Judgement:
+def provisioned(plan: Mapping[str, Any], results: Results, reached: Results) -> Judgement:
     """Every node that takes part went through all of provision."""
     findings: list[Finding] = []
     failures: dict[tuple[str, str], list[str]] = {}
-    left_out = [node for node, result in results.items() if result is None]
     for node, result in results.items():
         if result and result.get("failed_task"):
             failures.setdefault((str(result["failed_task"]), str(result["message"])[:2000]), []).append(node)
     for (task, message), nodes in failures.items():
         remedy = "see the message; provision goes on from where it stopped"
         findings.append(Finding("provision_failed", tuple(nodes), f"{task} works", message.strip(), remedy))
+    lost = [node for node, result in results.items() if result is None and reached.get(node)]
+    if lost:
+        remedy = "see to the node or its connection, and provision again: it goes on from where it stopped"
+        findings.append(Finding("unreachable", tuple(lost), "the node answers to the end", "lost on the way", remedy))
+    left_out = [node for node, result in results.items() if result is None and not reached.get(node)]
     if left_out:
         finding = readings.limited(left_out)
-        findings.append(
-            Finding(
-                finding.id,
-                finding.hosts,
-                finding.expected,
-                "left out by --limit, or lost on the way",
-                finding.remedy,
-                WARNING,
-            )
-        )
-    return findings, {"changed": {node: bool(result and result.get("changed")) for node, result in results.items()}}
+        findings.append(dataclasses.replace(finding, severity=WARNING))
+    return findings, {}
 
 
 def started(plan: Mapping[str, Any], results: Results) -> Judgement:
@@ -76,24 +72,40 @@ def stopped(plan: Mapping[str, Any], results: Results) -> Judgement:
         findings.append(
             Finding("limited", tuple(left_out), "stop on every node", "left out by --limit", remedy, WARNING)
         )
+    fleets = {str(node) for result in results.values() if result for node in result.get("fleet", [])}
+    findings += absent(fleets - set(results))
     runs = {node: list(result.get("stopped", [])) for node, result in results.items() if result}
     return findings, {"stopped": runs, "run_id": _only({run_id for ended in runs.values() for run_id in ended})}
 
 
-def collected(plan: Mapping[str, Any], results: Results) -> Judgement:
+def collected(plan: Mapping[str, Any], results: Results, arrived: Results) -> Judgement:
     """Every node's bundle is here."""
     read = readings.read(results, "run_id", "bundling the run")
-    without = [node for node, run_id in read.values.items() if run_id is None]
     findings = list(read.findings)
+    without = [node for node, run_id in read.values.items() if run_id is None]
     if without:
         remedy = "see what runs there are with status; name one with -e gpufleet_run_id=..."
         findings.append(Finding("run_missing", tuple(without), "the run's folder on the node", "no such run", remedy))
-    if len(set(filter(None, read.values.values()))) > 1:
-        found = "; ".join(f"{run_id} on {node}" for node, run_id in list(read.values.items())[:8])
+    bundled = {node: str(run_id) for node, run_id in read.values.items() if run_id}
+    if len(set(bundled.values())) > 1:
+        found = "; ".join(f"{run_id} on {node}" for node, run_id in list(bundled.items())[:8])
         remedy = "name the run: collect -e gpufleet_run_id=..."
-        findings.append(Finding("runs_differ", tuple(read.values), "one run on all nodes", found, remedy))
-    bundled = {node: run_id for node, run_id in read.values.items() if run_id}
+        findings.append(Finding("runs_differ", tuple(bundled), "one run on all nodes", found, remedy))
+    if not plan.get("check"):
+        transfers = {node: arrived.get(node) or {"msg": "the bundle was not fetched"} for node in bundled}
+        findings += readings.read(transfers, "dest", "fetching and unpacking the bundle").findings
+    fleets = {str(node) for result in results.values() if result for node in result.get("fleet", [])}
+    findings += absent(fleets - set(results))
     return findings, {"collected": bundled, "run_id": _only(set(bundled.values()))}
+
+
+def absent(nodes: Iterable[str]) -> list[Finding]:
+    """Nodes that took part in a run and are not in the inventory any more, so that nobody asked them."""
+    if not nodes:
+        return []
+    remedy = "put them back into axolotl_nodes, under the names that they had, and repeat this"
+    gone = tuple(sorted(nodes))
+    return [Finding("node_absent", gone, "every node of the run is in the inventory", "not in axolotl_nodes", remedy)]
 
 
 def _only(run_ids: set[Any]) -> str | None:

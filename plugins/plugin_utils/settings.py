@@ -45,6 +45,12 @@ class Setting:
     per_node: bool = False
 
 
+class Unreadable(str):
+    """What the inventory says of a setting when it can't be told, because it refers to something undefined, say."""
+
+    __slots__ = ()
+
+
 REQUIRED = object()
 HIDDEN = {"axolotl_secrets", "axolotl_environment"}
 """Settings whose values are never shown: the second may hold a secret by mistake, which is a finding of its own."""
@@ -277,7 +283,9 @@ def _read_one(setting: Setting, variables: Mapping[str, Mapping[str, Any]], valu
     wrong: dict[tuple[str, str, str], list[str]] = {}
     for node, inventory in variables.items():
         value = inventory.get(setting.name)
-        if value is None and setting.default is REQUIRED:
+        if isinstance(value, Unreadable):
+            wrong.setdefault(("setting_invalid", "a value that can be read", str(value)[:300]), []).append(node)
+        elif value is None and setting.default is REQUIRED:
             wrong.setdefault(("setting_missing", setting.summary, "not set"), []).append(node)
         elif value is None:
             default = setting.default

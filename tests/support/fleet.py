@@ -122,14 +122,15 @@ def state(node: str, run_id: str) -> dict[str, Any]:
 def workers(node: str, run_id: str) -> list[processes.Identity]:
     """The trainer processes of a node: those that torchrun gave a rank, without the helpers that they start."""
     table = processes.all_processes()
-    marked = processes.marked(f"{run_id}/{node}")
+    marked = processes.marked().get(f"{run_id}/{node}", [])
     ranked = {identity.pid: identity for identity in marked if "LOCAL_RANK" in processes.environment_of(identity.pid)}
     return [identity for pid, identity in ranked.items() if table[pid].parent not in ranked]
 
 
 def alive(run_id: str) -> list[processes.Identity]:
     """Whatever is left of a run on this machine."""
-    return [identity for node in ("node0", "node1") for identity in processes.marked(f"{run_id}/{node}")]
+    marked = processes.marked()
+    return [identity for node in ("node0", "node1") for identity in marked.get(f"{run_id}/{node}", [])]
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float) -> Any:

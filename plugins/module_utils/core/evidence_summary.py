@@ -30,6 +30,7 @@ class LogSummary:
         self.newest_losses: list[float] = []
         self.first_tokens_total: float | None = None
         self.newest: dict[str, float] = {}
+        self.first_not_finite = 0
         self.completed = False
         self.errors: list[str] = []
         self.worker_failures: list[dict[str, Any]] = []
@@ -57,6 +58,10 @@ class LogSummary:
     def _add_loss(self, event: log_lines.LossLine) -> None:
         self.loss_count += 1
         self.newest = event.values
+        # transformers may replace a loss that is no number by 0 before it logs it; the gradient then tells.
+        trouble = [value for value in (event.loss, event.values.get("grad_norm", 0.0)) if not math.isfinite(value)]
+        if trouble and not self.first_not_finite:
+            self.first_not_finite = self.loss_count
         if self.first_tokens_total is None:
             self.first_tokens_total = event.values.get("tokens/total")
         if len(self.losses) < MAX_LOSSES:
@@ -81,6 +86,7 @@ class LogSummary:
             "loss_count": self.loss_count,
             # JSON has no NaN: a loss that is not finite is null.
             "losses": [_finite(loss) for loss in self.losses + self.newest_losses],
+            "first_not_finite": self.first_not_finite,
             "first_tokens_total": _finite(self.first_tokens_total),
             "completed": self.completed,
             "errors": self.errors,

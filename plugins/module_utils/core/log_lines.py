@@ -93,10 +93,16 @@ def read_line(line: str) -> LogEvent | None:
         The event, or None for a line that carries no evidence.
     """
     line = line[:MAX_LINE]
-    # torchrun's word comes first: it may stand behind an unfinished progress bar.
+    # torchrun's and NCCL's words come first: they may stand behind an unfinished progress bar.
     if "exitcode: " in line:
         match = _WORKER_FAILURE.search(line)
         return WorkerFailure(*map(int, match.groups())) if match else None
+    if "NCCL INFO" in line:
+        match = _NCCL_RANK.search(line)
+        if match:
+            return NcclRank(match.group(3), int(match.group(1)), int(match.group(2)))
+        match = _NCCL_NETWORK.search(line)
+        return NcclNetwork(match.group(1)) if match else None
     if "'loss': " in line:
         match = _LOSS.search(line)
         values = {name: float(value) for name, value in _PAIR.findall(match.group())} if match else {}
@@ -104,12 +110,6 @@ def read_line(line: str) -> LogEvent | None:
     if "%|" in line:
         match = _STEP.match(line)
         return StepLine(int(match.group(1)), int(match.group(2))) if match else None
-    if "NCCL INFO" in line:
-        match = _NCCL_RANK.search(line)
-        if match:
-            return NcclRank(match.group(3), int(match.group(1)), int(match.group(2)))
-        match = _NCCL_NETWORK.search(line)
-        return NcclNetwork(match.group(1)) if match else None
     match = _ERROR.match(line)
     if match:
         return None if _CONSEQUENCE.search(match.group(1)) else ErrorLine(match.group(1)[:500])

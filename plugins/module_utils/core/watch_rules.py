@@ -17,6 +17,8 @@ from typing import Any
 JOINING, RUNNING, ENDING, ENDED = "joining", "running", "ending", "ended"
 # Outcomes of a node's part, known once it has ended
 FINISHED, FAILED, STOPPED, CALLED_OFF = "finished", "failed", "stopped", "called_off"
+SILENT = 5.0
+"""Seconds without a report, of which there is one a second, that make a node a suspect once another has failed."""
 # Orders of the head
 WAIT, GO, END = "wait", "go", "end"
 
@@ -47,11 +49,14 @@ class NodeState:
     def phase(self) -> str:
         return str(self.report.get("phase", JOINING))
 
-    def take(self, report: dict[str, Any], now: float) -> None:
-        """Take a report that came at `now`."""
+    def take(self, report: dict[str, Any], now: float) -> bool:
+        """Take a report that came at `now`; True where it may change what is decided."""
+        names = ("phase", "outcome", "stop_requested")
+        changed = self.seen_at is None or any(report.get(name) != self.report.get(name) for name in names)
         self.report, self.seen_at = report, now
         if report.get("worker_end") and self.worker_ended_at is None:
             self.worker_ended_at = now
+        return changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ def decide(nodes: Iterable[NodeState], started_at: float, now: float, settings: 
         return Order(END, f"stopped on request on {stopped[0].name}")
     failed = [node for node in nodes if node.report.get("outcome") == FAILED]
     if failed:
-        failure = first_failure(nodes, failed[0])
+        failure = first_failure(nodes, failed[0], now)
         return Order(END, f"{failure['node']}: {failure['what']}", failure)
     called_off = [node for node in nodes if node.report.get("outcome") == CALLED_OFF]
     if called_off:
@@ -93,17 +98,28 @@ def decide(nodes: Iterable[NodeState], started_at: float, now: float, settings: 
     return Order(WAIT if missing else GO)
 
 
-def first_failure(nodes: Iterable[NodeState], reported: NodeState) -> dict[str, Any]:
+def first_failure(nodes: Iterable[NodeState], reported: NodeState, now: float) -> dict[str, Any]:
     """Name the first failure.
 
     The first node whose trainer gave up need not be the one that failed: when a process dies, its peers may notice
-    and give up before its own launcher does. So blame goes to the node where a trainer process died first. One that
-    ended well is no suspect, and neither is a node whose part has finished.
+    and give up before its own launcher does. So blame goes to the node where a trainer process died first, or that
+    had fallen silent before (a machine without power says nothing, and its peers fail long before the grace is over).
+    A process that ended well is no suspect, and neither is a node whose part has finished.
     """
-    suspects = [node for node in nodes if node.worker_ended_at is not None and node.report.get("outcome") != FINISHED]
-    culprit = min(suspects, key=lambda node: node.worker_ended_at or 0.0, default=reported)
-    failed = culprit.report.get("outcome") == FAILED
-    return _failure(culprit, describe_exit(culprit.report) if failed else describe_worker(culprit.report))
+    suspects = []
+    for node in nodes:
+        if node.worker_ended_at is not None and node.report.get("outcome") != FINISHED:
+            suspects.append((node.worker_ended_at, node))
+        elif node.phase != ENDED and node.seen_at is not None and now - node.seen_at > SILENT:
+            suspects.append((node.seen_at, node))
+    culprit = min(suspects, key=lambda suspect: suspect[0], default=(now, reported))[1]
+    if culprit.report.get("outcome") == FAILED:
+        return _failure(culprit, describe_exit(culprit.report))
+    if culprit.worker_ended_at is not None:
+        return _failure(culprit, describe_worker(culprit.report))
+    return _failure(
+        culprit, f"nothing heard of it since {now - (culprit.seen_at or now):.0f} s before its peers failed"
+    )
 
 
 def describe_worker(report: dict[str, Any]) -> str:

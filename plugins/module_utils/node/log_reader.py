@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 CHUNK = 1 << 20
@@ -24,6 +25,8 @@ class LogReader:
         """Lines since the last call; the one still being written waits for its end."""
         try:
             with open(self.path, "rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self.offset:  # somebody has cut it
+                    self.offset = 0
                 stream.seek(self.offset)
                 while True:
                     chunk = stream.read(CHUNK)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import socket
@@ -27,7 +26,7 @@ def machine() -> dict[str, Any]:
         boot_id = stream.read().strip()
     namespace = os.readlink("/proc/self/ns/pid")
     identity = hashlib.sha256(f"{boot_id} {namespace}".encode()).hexdigest()[:16]
-    return {"identity": identity, "hostname": socket.gethostname(), "user": getpass.getuser()}
+    return {"identity": identity, "hostname": socket.gethostname(), "uid": os.geteuid()}
 
 
 def devices(accelerator: str) -> dict[str, Any]:

@@ -91,13 +91,14 @@ def descendants(ancestor: int) -> list[Identity]:
     return found
 
 
-def marked(mark: str) -> list[Identity]:
-    """Every living process whose environment carries the run's mark (this process not included)."""
-    return [
-        process.identity
-        for pid, process in all_processes().items()
-        if pid != os.getpid() and process.state not in "ZX" and environment_of(pid).get(RUN_MARK) == mark
-    ]
+def marked() -> dict[str, list[Identity]]:
+    """Every living process that carries a run's mark, by mark (this process not included)."""
+    found: dict[str, list[Identity]] = {}
+    for pid, process in all_processes().items():
+        mark = environment_of(pid).get(RUN_MARK) if pid != os.getpid() and process.state not in "ZX" else None
+        if mark:
+            found.setdefault(mark, []).append(process.identity)
+    return found
 
 
 def send_signal(identity: Identity, number: int) -> bool:
@@ -109,7 +110,7 @@ def send_signal(identity: Identity, number: int) -> bool:
         descriptor = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return False
-    except OSError:  # a kernel before 5.3 has no pidfd: the check below is then the best there is
+    except (OSError, AttributeError):  # a kernel or Python without pidfds: the check below is then the best there is
         descriptor = -1
     try:
         if not is_alive(identity):

@@ -42,12 +42,7 @@ def processes_of(folder: RunDirectory) -> list[processes.Identity]:
     """
     supervisor = supervisor_of(folder)
     below = processes.descendants(supervisor.pid) if supervisor else []
-    return sorted({*below, *processes.marked(mark_of(folder))})
-
-
-def is_active(folder: RunDirectory) -> bool:
-    """Whether anything of the run is alive here."""
-    return supervisor_of(folder) is not None or bool(processes_of(folder))
+    return sorted({*below, *processes.marked().get(mark_of(folder), [])})
 
 
 def read_run(folder: RunDirectory) -> dict[str, Any]:
@@ -70,14 +65,15 @@ def read_run(folder: RunDirectory) -> dict[str, Any]:
 
 
 def active_runs(runs: str) -> list[RunDirectory]:
-    """Every run of which something is alive on this node."""
-    return [folder for folder in run_directories(runs) if is_active(folder)]
+    """Every run of which something is alive on this node, the newest last; the process table is read once for all."""
+    marks = processes.marked()
+    folders = run_directories(runs)
+    return [folder for folder in folders if supervisor_of(folder) is not None or mark_of(folder) in marks]
 
 
 def find_run(runs: str, run_id: str) -> RunDirectory | None:
     """The named run; without a name the newest active one, else the newest."""
-    folders = run_directories(runs)
     if run_id:
-        return next((folder for folder in folders if folder.run_id == run_id), None)
-    active = [folder for folder in folders if is_active(folder)]
-    return (active or folders or [None])[-1]  # type: ignore[list-item]
+        return next((folder for folder in run_directories(runs) if folder.run_id == run_id), None)
+    candidates = active_runs(runs) or run_directories(runs)
+    return candidates[-1] if candidates else None

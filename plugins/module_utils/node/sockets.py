@@ -102,6 +102,19 @@ def connections_of(pids: Iterable[int]) -> dict[int, list[TcpSocket]]:
     return found
 
 
+def serving_address(address: str) -> str | None:
+    """Where a server listens that peers dial at `address`; None stands for all addresses.
+
+    Debian and Ubuntu let a host's own name resolve to 127.0.1.1, where no peer could reach it.
+    """
+    try:
+        ipaddress.ip_address(address)
+        return address
+    except ValueError:
+        found = {str(row[4][0]) for row in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)}
+        return None if any(ipaddress.ip_address(item).is_loopback for item in found) else address
+
+
 class PortHolder(NamedTuple):
     """Who listens on a port; pid 0 and no command where another user's process can't be read."""
 

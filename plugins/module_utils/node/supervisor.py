@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -102,24 +103,20 @@ class Supervisor:
     def record(self, **facts: Any) -> None:
         """Note facts in the state, keep them on disk, and have them reported at once."""
         self.state.update(facts)
-        write_json(self.folder.state_file, self.state)
+        self.keep(self.folder.state_file, self.state)
         self.changed.set()
+
+    @staticmethod
+    def keep(path: str, value: dict[str, Any]) -> None:
+        """Write a record; a full disk must not end a run that could go on."""
+        try:
+            write_json(path, value)
+        except OSError as error:
+            print(f"{utc_now()} {path}: {error}", file=sys.stderr, flush=True)
 
     def report(self) -> dict[str, Any]:
         """What the head needs to know of this node."""
-        names = (
-            "phase",
-            "outcome",
-            "exit_code",
-            "signal",
-            "start_error",
-            "reason",
-            "worker_end",
-            "stop_requested",
-            "processes",
-            "at",
-        )
-        facts: dict[str, Any] = {name: self.state[name] for name in names if self.state.get(name) is not None}
+        facts: dict[str, Any] = {name: self.state[name] for name in REPORTED if self.state.get(name) is not None}
         facts.update(step=self.summary.step, total_steps=self.summary.total_steps, loss=self.summary.loss)
         facts["tokens"] = self.summary.newest.get("tokens/total")
         facts["error"] = self.summary.errors[0] if self.summary.errors else None
@@ -131,8 +128,9 @@ class Supervisor:
     def take(self, node: str, report: dict[str, Any]) -> Order:
         """The head takes a report (its own too) and answers with the order for everybody."""
         now = time.monotonic()
-        self.peers[node].take(report, now)
-        self.obey(watch_rules.decide(self.peers.values(), self.started_at, now, self.settings))
+        # A look at all nodes for each report would cost N x N a second; time alone is looked at once a second.
+        if self.peers[node].take(report, now) or node == self.node["node"]:
+            self.obey(watch_rules.decide(self.peers.values(), self.started_at, now, self.settings))
         return self.order
 
     def obey(self, order: Order) -> None:
@@ -186,7 +184,7 @@ class Supervisor:
             for peer in self.peers.values()
         }
         order = {"order": self.order.kind, "reason": self.order.reason, "first_failure": self.order.first_failure}
-        write_json(self.folder.fleet_file, {"at": utc_now(), **order, "nodes": nodes})
+        self.keep(self.folder.fleet_file, {"at": utc_now(), **order, "nodes": nodes})
 
     async def watch_as_node(self) -> None:
         """Report to the head and follow its orders, until it has heard that this part has ended."""
@@ -203,6 +201,7 @@ class Supervisor:
             except (WatchError, OSError, asyncio.TimeoutError) as error:
                 silent = time.monotonic() - last_contact
                 limit = self.settings.join_timeout if self.state["phase"] == JOINING else self.settings.grace
+                limit = LINGER if self.stop_requested else limit
                 if silent > limit:
                     self.obey(Order(END, f"no contact with the head's supervisor for {silent:.0f} s ({error})"))
                     if self.state["phase"] == ENDED:
@@ -247,7 +246,7 @@ class Supervisor:
             self.scanned = now
             self.state["processes"] = self.trainer.find_workers(self.worker_ended)
             if self.trainer.sample_connections():
-                write_json(self.folder.connections_file, {"connections": self.trainer.connections()})
+                self.keep(self.folder.connections_file, {"connections": self.trainer.connections()})
 
     def worker_ended(self, worker: Worker, wait_status: int | None) -> None:
         """Note the first trainer process that did not end well: if the run fails, that is where it began."""
@@ -298,7 +297,14 @@ class Supervisor:
         become_subreaper()
         self.record()
         watch = self.watch_as_head() if self.is_head else self.watch_as_node()
-        await asyncio.gather(self.supervise(), watch)
+        try:
+            await asyncio.gather(self.supervise(), watch)
+        except Exception as error:
+            # Whatever went wrong here, no trainer is left without its supervisor, and the record says why.
+            self.obey(Order(END, f"{self.node['node']}: the supervisor failed: {error!r}"))
+            await self.end_trainer()
+            self.record(closed_at=utc_now())
+            raise
         self.record(first_failure=self.order.first_failure, end_reason=self.order.reason, closed_at=utc_now())
 
     def _child_ended(self) -> None:
@@ -327,13 +333,18 @@ def record_loss(folder: RunDirectory) -> None:
     state = read_json(folder.state_file)
     if not state.get("closed_at"):
         reason = f"the supervisor ended with {os.environ.get('SERVICE_RESULT')} ({os.environ.get('EXIT_STATUS')})"
-        state.update(phase=ENDED, outcome=FAILED, reason=reason, at=utc_now(), closed_at=utc_now())
+        if not state.get("outcome"):
+            state.update(phase=ENDED, outcome=FAILED, reason=reason, at=utc_now())
+        state["closed_at"] = utc_now()
         write_json(folder.state_file, state)
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of supervisor.zip: ``[--record-loss] RUN_DIRECTORY``."""
     os.umask(0o027)
+    # The head holds a connection to each node, and a login's soft limit is usually 1,024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = RunDirectory(arguments[-1])
     if arguments[0] == "--record-loss":
         record_loss(folder)

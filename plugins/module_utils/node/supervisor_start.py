@@ -92,18 +92,22 @@ def systemd_argv(folder: RunDirectory, node: str, stop_grace: float) -> list[str
     """
     command = [sys.executable, folder.supervisor_archive]
     properties = [
-        "Type=exec",
         "KillMode=control-group",
+        "OOMPolicy=continue",  # a worker killed for memory is the trainer's failure to report, not a reason to stop
         "LimitMEMLOCK=infinity",
         f"TimeoutStopSec={stop_grace + 15:.0f}",
-        f"StandardOutput=append:{folder.supervisor_log}",
-        f"StandardError=append:{folder.supervisor_log}",
-        "ExecStopPost={} {} --record-loss {}".format(*command, folder.path),
+        "ExecStopPost=" + " ".join(_quoted(word) for word in (*command, "--record-loss", folder.path)),
     ]
     options = [f"--unit={unit_name(folder.run_id, node)}", *(f"--property={item}" for item in properties)]
     if os.geteuid() != 0:
         options.append("--user")
     return ["systemd-run", "--quiet", "--collect", *options, *command, folder.path]
+
+
+def _quoted(word: str) -> str:
+    """A word of a unit's command line: systemd knows quotes, backslashes, % and $ there (systemd.service(5))."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
 
 
 def start(folder: RunDirectory, kind: str, node: str, stop_grace: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import hashlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from typing import Any, Callable, NamedTuple
 from . import processes, sockets
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # include/uapi/linux/prctl.h
-MAX_CONNECTIONS = 4096
-"""Connections kept per node: with 8 workers in a full mesh that is 512 peers, and any one link joins two workers."""
+KILL_SECONDS = 5.0
+MAX_LINKS = 64
+"""Connections kept per worker. Which ones must not depend on the end from which they are seen, or two nodes would keep
+different ones and share none: those with the smallest digests are."""
 
 
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a child must not import
@@ -53,12 +56,13 @@ class Trainer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o022,  # what the trainer writes is no secret; the supervisor's own files are stricter
                 preexec_fn=_end_with_parent,
             )
         self.pid = self._process.pid
         self.status: int | None = None
         self.workers: dict[int, Worker] = {}
-        self._connections: dict[tuple[int, sockets.Endpoint, sockets.Endpoint], None] = {}
+        self._links: dict[int, dict[str, tuple[sockets.Endpoint, sockets.Endpoint]]] = {}
 
     def reap(self) -> None:
         """Collect every child that has ended: the launcher, whose status is kept, and orphans that came to us."""
@@ -110,17 +114,22 @@ class Trainer:
 
     def sample_connections(self) -> bool:
         """Add the workers' established connections to those seen so far; True where there was a new one."""
-        before = len(self._connections)
+        changed = False
         for pid, rows in sockets.connections_of(self.workers).items():
-            for row in rows:
-                if len(self._connections) < MAX_CONNECTIONS:
-                    self._connections[(self.workers[pid].rank, row.local, row.remote)] = None
-        return len(self._connections) > before
+            links = self._links.setdefault(self.workers[pid].rank, {})
+            new = {_digest(row): (row.local, row.remote) for row in rows}
+            if not new.keys() <= links.keys():
+                kept = sorted({**links, **new}.items())[:MAX_LINKS]
+                changed |= dict(kept) != links
+                self._links[self.workers[pid].rank] = dict(kept)
+        return changed
 
     def connections(self) -> list[dict[str, Any]]:
         """What was seen: which rank held a connection from where to where."""
         return [
-            {"rank": rank, "local": list(local), "remote": list(remote)} for rank, local, remote in self._connections
+            {"rank": rank, "local": list(local), "remote": list(remote)}
+            for rank, links in self._links.items()
+            for local, remote in links.values()
         ]
 
     async def end(self, grace: float) -> int:
@@ -129,22 +138,30 @@ class Trainer:
         Returns:
             how many processes outlived even that (in uninterruptible sleep, say).
         """
-        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
-            processes.signal_all(self.tree(), number)
-            deadline = asyncio.get_running_loop().time() + seconds
-            while asyncio.get_running_loop().time() < deadline:
-                self.reap()
-                if not self.tree():
-                    return 0
-                await asyncio.sleep(0.05)
+        clock = asyncio.get_running_loop().time
+        processes.signal_all(self.tree(), signal.SIGTERM)
+        deadline = clock() + grace
+        while clock() < deadline + KILL_SECONDS:
+            self.reap()
+            tree = self.tree()
+            if not tree:
+                return 0
+            if clock() > deadline:  # again and again, for what is forked meanwhile
+                processes.signal_all(tree, signal.SIGKILL)
+            await asyncio.sleep(0.05)
         return len(self.tree())
 
 
+def _digest(row: sockets.TcpSocket) -> str:
+    """The same for both ends of a connection."""
+    return hashlib.sha256(repr(sorted((row.local, row.remote))).encode()).hexdigest()
+
+
 def _call_at_end(worker: Worker, on_end: Callable[[Worker, int | None], None]) -> None:
-    """Have the event loop call back when the process ends; a kernel before 5.3 has no pidfd for that."""
+    """Have the event loop call back when the process ends."""
     try:
         descriptor = os.pidfd_open(worker.identity.pid)
-    except OSError:
+    except (OSError, AttributeError):  # without pidfds (kernel < 5.3) the end of a worker goes unnoticed
         return
     loop = asyncio.get_running_loop()
 

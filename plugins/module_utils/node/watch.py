@@ -20,6 +20,7 @@ import secrets
 from typing import Any, Callable
 
 from ..core.watch_rules import Order
+from . import sockets
 
 REPORT_INTERVAL = 1.0
 HANDSHAKE_TIMEOUT = 5.0
@@ -82,7 +83,8 @@ class HeadEnd:
     async def listen(self, address: str, port: int) -> None:
         """Listen on the head's address; on all where that is no address of this machine (NAT, say)."""
         try:
-            self._server = await asyncio.start_server(self._serve, address, port, limit=MAX_MESSAGE)
+            where = sockets.serving_address(address)
+            self._server = await asyncio.start_server(self._serve, where, port, limit=MAX_MESSAGE)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise
