@@ -55,7 +55,7 @@ def plan_of(size: int = 2, files: ControllerFiles = FILES, **changes: Any) -> di
 def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
     """What node_fingerprint returns on a node that is as the plan wants it."""
     return {
-        "machine": {"identity": f"id-of-{plan['nodes'][node]['machine']}", "hostname": node, "user": "trainer"},
+        "machine": {"identity": f"id-of-{plan['nodes'][node]['machine']}", "hostname": node, "uid": 1000},
         "host_python": "3.11.7",
         "release": {
             "path": plan["nodes"][node]["paths"]["release"],
@@ -131,6 +131,7 @@ def evidence(node: str, rank: int, fleet: list[str], **changes: Any) -> dict[str
             "total_steps": 3 if speaks else 0,
             "loss_count": 3 if speaks else 0,
             "losses": [6.5, 6.0, 5.5] if speaks else [],
+            "first_not_finite": 0,
             "first_tokens_total": 568 if speaks else None,
             "completed": True,
             "errors": [],

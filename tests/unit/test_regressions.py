@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bugs that were there once: hostile input, damaged releases, untried ports, wrong blame, secrets in the wrong place."""
+"""Bugs that were there once: hostile input, damaged releases, untried ports, wrong blame, exposed secrets."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Run:
         """Every living process of the run, its supervisor included."""
         state = json.loads((self.folder / "state.json").read_text())
         supervisor = processes.Identity(*state["supervisor"])
-        marked = processes.marked(f"{self.id}/node0")
+        marked = processes.marked().get(f"{self.id}/node0", [])
         return [identity.pid for identity in (supervisor, *marked) if processes.is_alive(identity)]
 
 
@@ -123,7 +123,7 @@ def test_the_life_of_a_run(run: Run) -> None:
 
     state = run.module("run_state")
     assert state["changed"] is False
-    assert state["active"] == [run.id]
+    assert set(state) == {"changed", "run"}
     assert state["run"]["supervisor_alive"] is True
     assert (state["run"]["run_id"], state["run"]["node"], state["run"]["fleet"]) == (run.id, "node0", ["node0"])
     assert len(state["run"]["processes"]) == 2
@@ -139,6 +139,7 @@ def test_the_life_of_a_run(run: Run) -> None:
 
     seen = run.module("run_stop", check=True)
     assert (seen["changed"], seen["stopped"], seen["left"]) == (True, [run.id], [])
+    assert seen["fleet"] == ["node0"]
     assert len(run.alive()) == 3
     other = run.module("run_stop", run_id="another")
     assert (other["changed"], other["stopped"], other["left"]) == (False, [], [])
@@ -165,7 +166,7 @@ def test_stop_ends_what_lost_its_supervisor(run: Run) -> None:
     wait_for(lambda: len(run.alive()) == 1)
     state = run.module("run_state")
     assert state["run"]["supervisor_alive"] is False
-    assert state["active"] == [run.id]
+    assert len(state["run"]["processes"]) == 1
     stopped = run.module("run_stop", run_id=run.id)
     assert (stopped["stopped"], stopped["left"]) == ([run.id], [])
     assert run.alive() == []
@@ -181,7 +182,6 @@ def _ignores_sigterm(trainer: list[int] | None) -> bool:
 
 def test_a_node_without_runs(run: Run) -> None:
     assert run.module("run_state")["run"] is None
-    assert run.module("run_state")["active"] == []
     assert run.module("run_evidence")["evidence"] is None
     assert run.module("run_bundle")["run_id"] is None
     assert run.module("run_stop")["stopped"] == []
@@ -239,7 +239,7 @@ def test_the_bundle_holds_the_record_without_secrets(run: Run) -> None:
     log = f"login with {SECRET}\nHF_TOKEN={SECRET}x\nhttps://me:pw12345@example.org/a.git\n{{'tokens/total': 560}}\n"
     staged(run, "run1", trainer=log, supervisor="")
     bundle = run.module("run_bundle", secrets=[SECRET])
-    assert (bundle["changed"], bundle["run_id"]) == (False, "run1")
+    assert (bundle["changed"], bundle["run_id"], bundle["fleet"]) == (False, "run1", ["node0"])
     assert stat.S_IMODE(os.stat(bundle["path"]).st_mode) == 0o600
     files = unpacked(bundle)
     assert sorted(files) == bundle["members"]

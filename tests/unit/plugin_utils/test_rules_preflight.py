@@ -73,7 +73,7 @@ PLANTED = [
     ("devices", set_in("devices", "count", value=7), "7 GPUs"),
     ("devices", set_in("devices", value={"kind": "cuda", "count": 0, "error": "nvidia-smi: no driver"}), "no driver"),
     ("run_active", set_in("active_runs", value=["20260101T000000Z-old"]), "20260101T000000Z-old"),
-    ("runs_as_root", set_in("machine", "user", value="root"), "root"),
+    ("runs_as_root", set_in("machine", "uid", value=0), "root"),
     ("machine_twice", set_in("machine", "identity", value="id-of-node0"), "node0, node1 are the same machine"),
 ]
 

@@ -40,7 +40,7 @@ def no_losses(nodes: Nodes) -> None:
 
 
 def bad_loss(nodes: Nodes) -> None:
-    nodes["node0"]["log"]["losses"] = [6.5, None, 5.5]
+    nodes["node0"]["log"].update(losses=[6.5, None, 5.5], first_not_finite=2)
 
 
 def left(nodes: Nodes) -> None:
@@ -66,7 +66,7 @@ def alone(nodes: Nodes) -> None:
 PLANTED: list[tuple[str, Callable[[Nodes], None], tuple[str, ...], str]] = [
     ("no_world", disconnected, (), "2 separate ones (ranks 0; ranks 1), for their processes are not connected"),
     ("loss_missing", no_losses, (), "none"),
-    ("loss_not_finite", bad_loss, ("node0",), "loss 2 of 3 is not a finite number"),
+    ("loss_not_finite", bad_loss, ("node0",), "from log entry 2 on, the loss or its gradient is no finite number"),
     ("processes_left", left, ("node1",), "pids 77, 78"),
     ("trainer_failed", ended("called_off"), ("node1",), "its part was ended (called_off)"),
     ("trainer_failed", ended("failed"), ("node1",), "its part was ended (failed)"),

@@ -30,13 +30,21 @@ def test_provision_names_the_task_that_failed() -> None:
         "node2": {"failed_task": "Install", "message": "disk full\n"},
         "node3": None,
     }
-    findings, _ = rules_steps.provisioned({}, results)
+    reached: dict[str, Any] = {node: {"ping": "pong"} for node in ("node0", "node1", "node2")}
+    findings, _ = rules_steps.provisioned({}, results, {**reached, "node3": None})
     assert short(findings) == [
         ("provision_failed", ("node1", "node2"), "error"),
         ("limited", ("node3",), "warning"),
     ]
     assert (findings[0].expected, findings[0].found) == ("Install works", "disk full")
-    assert rules_steps.provisioned({}, {"node0": {"failed_task": ""}})[0] == []
+    assert rules_steps.provisioned({}, {"node0": {"failed_task": ""}}, reached)[0] == []
+
+
+def test_a_node_that_was_lost_during_provision_is_no_warning() -> None:
+    results = {"node0": {"failed_task": ""}, "node1": None, "node2": None}
+    findings, _ = rules_steps.provisioned({}, results, {"node0": {"ping": "pong"}, "node1": {"ping": "pong"}})
+    assert short(findings) == [("unreachable", ("node1",), "error"), ("limited", ("node2",), "warning")]
+    assert findings[0].found == "lost on the way"
 
 
 def test_every_supervisor_came_up() -> None:
@@ -80,7 +88,8 @@ def test_a_run_that_nobody_knows_can_not_be_stopped() -> None:
 
 
 def test_different_runs_are_not_collected_as_one() -> None:
-    findings, found = rules_steps.collected({}, {"node0": {"run_id": "run1"}, "node1": {"run_id": "run2"}})
+    arrived = {node: {"dest": "/x"} for node in ("node0", "node1")}
+    findings, found = rules_steps.collected({}, {"node0": {"run_id": "run1"}, "node1": {"run_id": "run2"}}, arrived)
     assert short(findings) == [("runs_differ", ("node0", "node1"), "error")]
     assert findings[0].found == "run1 on node0; run2 on node1"
     assert found["run_id"] is None
@@ -93,6 +102,33 @@ def test_only_one_run_is_the_run() -> None:
 
 def test_every_node_has_the_run_that_is_collected() -> None:
     results: dict[str, Any] = {"node0": {"run_id": "run1"}, "node1": {"run_id": None}, "node2": UNREACHABLE}
-    findings, found = rules_steps.collected({}, results)
+    findings, found = rules_steps.collected({}, results, {"node0": {"dest": "/x"}, "node1": {"skipped": True}})
     assert short(findings) == [("unreachable", ("node2",), "error"), ("run_missing", ("node1",), "error")]
     assert found == {"collected": {"node0": "run1"}, "run_id": "run1"}
+
+
+def test_a_bundle_that_did_not_arrive_is_a_failure() -> None:
+    results: dict[str, Any] = {f"node{number}": {"run_id": "run1"} for number in range(4)}
+    arrived: dict[str, Any] = {
+        "node0": {"dest": "/x"},
+        "node1": {"failed": True, "msg": "no space left"},
+        "node2": UNREACHABLE,
+        "node3": None,
+    }
+    findings, found = rules_steps.collected({}, results, arrived)
+    assert short(findings) == [
+        ("unreachable", ("node2",), "error"),
+        ("module_failed", ("node1",), "error"),
+        ("module_failed", ("node3",), "error"),
+    ]
+    assert [finding.found for finding in findings[1:]] == ["no space left", "the bundle was not fetched"]
+    assert rules_steps.collected({"check": True}, results, {})[0] == []
+
+
+def test_nodes_that_left_the_inventory_are_named() -> None:
+    fleet = ["node0", "node1", "node2"]
+    collected = rules_steps.collected({}, {"node1": {"run_id": "run1", "fleet": fleet}}, {"node1": {"dest": "/x"}})
+    stopped = rules_steps.stopped({}, {"node1": {"left": [], "stopped": ["run1"], "known": True, "fleet": fleet}})
+    for findings, _ in (collected, stopped):
+        assert short(findings) == [("node_absent", ("node0", "node2"), "error")]
+    assert rules_steps.absent([]) == []

@@ -103,12 +103,21 @@ def test_descendants_have_all_generations_and_sessions(family: tuple[subprocess.
 
 def test_the_mark_finds_a_family_whatever_its_parents(family: tuple[subprocess.Popen[bytes], int], mark: str) -> None:
     process, child = family
-    wait_for(lambda: {identity.pid for identity in processes.marked(mark)} == {process.pid, child})
+    wait_for(lambda: {identity.pid for identity in processes.marked().get(mark, [])} == {process.pid, child})
     process.kill()
     process.wait()
-    assert [identity.pid for identity in processes.marked(mark)] == [child]
-    assert processes.marked(mark + "x") == []
-    assert processes.marked(mark[:-1]) == []
+    assert processes.marked()[mark] == [identity_of(child)]
+    assert not {mark + "x", mark[:-1], ""} & set(processes.marked())
+
+
+def test_marks_are_told_apart(family: tuple[subprocess.Popen[bytes], int], mark: str) -> None:
+    other = {**os.environ, processes.RUN_MARK: f"{mark}-other"}
+    with subprocess.Popen([sys.executable, "-c", SLEEP], env=other) as process:
+        wait_for(lambda: f"{mark}-other" in processes.marked())
+        found = processes.marked()
+        assert {identity.pid for identity in found[mark]} == {family[0].pid, family[1]}
+        assert found[f"{mark}-other"] == [identity_of(process.pid)]
+        process.kill()
 
 
 def test_the_environment_is_the_one_at_the_start(sleeper: subprocess.Popen[bytes], mark: str) -> None:

@@ -83,7 +83,7 @@ class Node:
         return self.state
 
     def alive(self) -> list[processes.Identity]:
-        return processes.marked(self.mark)
+        return processes.marked().get(self.mark, [])
 
 
 class Fleet:
