@@ -207,3 +207,29 @@ def test_what_a_release_is_made_of_is_in_its_name(change: dict[str, Any]) -> Non
 @pytest.mark.parametrize("change", [{"nproc_per_node": 4}, {"overrides": {"max_steps": 1}}, {"master_port": 29600}])
 def test_what_is_of_one_launch_is_not(change: dict[str, Any]) -> None:
     assert plan_of(**change)["release_id"] == plan_of()["release_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("repository", "https://me:s3cr3t@example.org/a.git", "a credential in axolotl_repository"),
+        ("repository", "https://ghp_s3cr3t@example.org/a.git", "a credential in axolotl_repository"),
+        ("requirements", ["x @ https://me:s3cr3t@example.org/x.whl"], "a credential in axolotl_requirements"),
+        ("overrides", {"a": {"b": {"hub_token": "s3cr3t"}}}, "hub_token in axolotl_overrides"),
+        ("environment", {"HF_TOKEN": "s3cr3t"}, "HF_TOKEN in axolotl_environment"),
+    ],
+)
+def test_secrets_outside_their_place_are_refused_and_not_shown(name: str, value: Any, found: str) -> None:
+    (finding,) = launch_plan.check(values_of(inventory(2, **{name: value})))
+    assert (finding.id, finding.found) == ("secret_exposed", found)
+    assert "s3cr3t" not in str(finding)
+
+
+@pytest.mark.parametrize("url", ["ssh://git@example.org/a.git", "git@example.org:a.git", "https://example.org/a@b.git"])
+def test_a_url_without_a_credential_is_none(url: str) -> None:
+    assert checked(inventory(1, repository=url)) == []
+
+
+def test_a_large_fleet_has_longer_to_join() -> None:
+    small, large = (plan_of(size, join_timeout=100)["nodes"]["node0"]["start"] for size in (2, 5))
+    assert (small["join_timeout"], large["join_timeout"]) == (102, 105)

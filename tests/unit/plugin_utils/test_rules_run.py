@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from unit.fleets import trained_together
 
+from ansible_collections.gpufleet.axolotl.plugins.action.fleet_findings import JUDGES
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, rules_run
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 
@@ -167,3 +168,47 @@ def test_of_a_running_run_only_the_supervision_is_judged() -> None:
     assert "2 processes are left" in finding.found
     nodes["node1"]["run"]["state"]["phase"] = "ended"
     assert rules_run.supervised(nodes) == []
+
+
+def test_a_gradient_that_is_not_finite_is_found_behind_good_losses() -> None:
+    nodes = trained_together()
+    nodes["node0"]["log"].update(losses=[6.5, 0.0, 0.0], first_not_finite=2)
+    assert found(nodes) == [("loss_not_finite", ("node0",))]
+
+
+def judge(name: str, results: Nodes) -> list[tuple[str, tuple[str, ...]]]:
+    findings, _ = JUDGES[name]({}, {"evidence": results})
+    return [(finding.id, finding.hosts) for finding in findings]
+
+
+@pytest.mark.parametrize("name", ["run", "status"])
+def test_a_node_that_left_the_inventory_is_named(name: str) -> None:
+    nodes = trained_together()
+    assert judge(name, {node: {"evidence": value} for node, value in nodes.items()}) == []
+    assert ("node_absent", ("node1",)) in judge(name, {"node0": {"evidence": nodes["node0"]}})
+
+
+def test_a_node_with_a_new_name_is_judged_by_its_old_one() -> None:
+    nodes = trained_together()
+    assert judge("run", {"node0": {"evidence": nodes["node0"]}, "renamed": {"evidence": nodes["node1"]}}) == []
+
+
+INVENTORY_UNKNOWN = pytest.mark.xfail(
+    strict=True, reason="the rule takes every node without evidence for an absent one"
+)
+
+
+@pytest.mark.parametrize("name", ["run", pytest.param("status", marks=INVENTORY_UNKNOWN)])
+def test_a_node_that_did_not_answer_is_not_absent(name: str) -> None:
+    gone = {"unreachable": True, "msg": "no route to host"}
+    found = judge(name, {"node0": {"evidence": trained_together()["node0"]}, "node1": gone})
+    assert ("unreachable", ("node1",)) in found
+    assert "node_absent" not in dict(found)
+
+
+@INVENTORY_UNKNOWN
+@pytest.mark.parametrize("name", ["run", "status"])
+def test_a_node_that_has_no_such_run_is_not_absent(name: str) -> None:
+    found = judge(name, {"node0": {"evidence": trained_together()["node0"]}, "node1": {"evidence": None}})
+    assert found != []
+    assert "node_absent" not in dict(found)

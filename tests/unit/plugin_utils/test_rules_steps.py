@@ -115,7 +115,7 @@ def test_a_bundle_that_did_not_arrive_is_a_failure() -> None:
         "node2": UNREACHABLE,
         "node3": None,
     }
-    findings, found = rules_steps.collected({}, results, arrived)
+    findings, _ = rules_steps.collected({}, results, arrived)
     assert short(findings) == [
         ("unreachable", ("node2",), "error"),
         ("module_failed", ("node1",), "error"),

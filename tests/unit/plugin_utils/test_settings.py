@@ -229,3 +229,14 @@ def test_only_what_the_verb_needs_is_looked_at() -> None:
     values, findings = settings.read(variables, {"axolotl_root", "axolotl_follow_interval"})
     assert findings == []
     assert values["node0"] == {"axolotl_root": "/opt/axolotl", "axolotl_follow_interval": 10}
+
+
+def test_a_value_that_can_not_be_told_is_invalid() -> None:
+    variables = inventory(2)
+    for name in ("axolotl_root", "axolotl_secrets"):
+        variables["node1"][name] = settings.Unreadable("'nowhere' is undefined")
+    _, findings = settings.read(variables)
+    assert [(finding.id, finding.hosts, finding.found) for finding in findings] == [
+        ("setting_invalid", ("node1",), "'nowhere' is undefined")
+    ] * 2
+    assert {finding.expected.partition(":")[0] for finding in findings} == {"axolotl_root", "axolotl_secrets"}

@@ -100,3 +100,20 @@ def test_joined_ranks_are_bounded() -> None:
 def test_whatever_the_log_says_the_summary_is_strict_json(lines: list[str]) -> None:
     found = summary_of(*lines)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_first_entry_that_is_not_finite_is_counted() -> None:
+    good = "{'loss': '1.5', 'grad_norm': '2.0'}"
+    assert summary_of(good, good)["first_not_finite"] == 0
+    assert summary_of(good, "{'loss': 'nan'}", "{'loss': 'nan'}")["first_not_finite"] == 2
+    # transformers may log 0 for a loss that is none; the gradient tells
+    for norm in ("nan", "inf"):
+        assert summary_of(good, good, f"{{'loss': '0.0', 'grad_norm': '{norm}'}}")["first_not_finite"] == 3
+
+
+def test_the_first_entry_that_is_not_finite_is_known_even_when_it_is_left_out() -> None:
+    lines = [f"{{'loss': '{number}'}}" for number in range(3 * MAX_LOSSES)]
+    lines[MAX_LOSSES + 7] = "{'loss': 'nan'}"
+    found = summary_of(*lines)
+    assert None not in found["losses"]
+    assert found["first_not_finite"] == MAX_LOSSES + 8

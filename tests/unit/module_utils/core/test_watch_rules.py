@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.watch_rules 
     WatchSettings,
     decide,
     describe_exit,
+    first_failure,
 )
 
 SETTINGS = WatchSettings(join_timeout=120, grace=60)
@@ -207,3 +208,41 @@ def test_a_worker_that_was_killed_is_named_before_its_launcher_says_so() -> None
     nodes[1].take({**RUNNING, "worker_end": {"rank": 1, "pid": 66, "signal": 9}}, 5.0)
     nodes[0].take(failed(worker_end={"rank": 0, "pid": 55, "exit_code": 1}), 6.0)
     assert decided(nodes, now=6.0).reason == "node1: trainer process of rank 1 (pid 66) was killed by signal 9"
+
+
+def test_a_node_that_fell_silent_before_is_blamed() -> None:
+    for silent, named in ((5.0, "node0"), (5.1, "node1")):
+        nodes = fleet(RUNNING, RUNNING, at=10.0)
+        nodes[0].take(failed(worker_end={"rank": 0, "pid": 55}), 10.0 + silent)
+        assert first_failure(nodes, nodes[0], 10.0 + silent)["node"] == named
+    order = decided(nodes, now=20.0)
+    assert order.reason == "node1: nothing heard of it since 10 s before its peers failed"
+
+
+def test_neither_who_has_ended_nor_who_never_came_is_silent() -> None:
+    nodes = fleet(RUNNING, FINISHED, None, at=1.0)
+    nodes[0].take(failed(), 90.0)
+    assert first_failure(nodes, nodes[0], 90.0)["node"] == "node0"
+
+
+def test_silence_after_a_workers_end_is_not_the_first_failure() -> None:
+    nodes = fleet(RUNNING, RUNNING, at=4.0)
+    nodes[1].seen_at = 8.0
+    nodes[0].take(failed(worker_end={"rank": 0, "pid": 55}), 7.0)
+    assert first_failure(nodes, nodes[0], 20.0)["node"] == "node0"
+
+
+def test_a_report_matters_when_it_may_change_the_decision() -> None:
+    node = NodeState("node0", 0)
+    assert node.take(JOINING, 1.0)
+    assert not node.take({**JOINING, "step": 5}, 2.0)
+    assert node.take(RUNNING, 3.0)
+    assert not node.take({**RUNNING, "worker_end": {"rank": 0, "pid": 1}}, 4.0)
+    assert node.take({**RUNNING, "stop_requested": True}, 5.0)
+    assert node.take(FINISHED, 6.0)
+    assert not node.take(FINISHED, 7.0)
+
+
+def test_a_stop_that_is_asked_for_is_no_failure_of_the_trainer_that_it_ends() -> None:
+    nodes = fleet(failed(), {**RUNNING, "stop_requested": True})
+    assert decided(nodes) == Order(END, "stopped on request on node1")

@@ -96,3 +96,22 @@ def test_how_the_text_came_makes_no_difference(parts: list[bytes], chunk: int) -
             found += reader.new_lines()
         found += [rest] if (rest := reader.rest()) else []
     assert found == [line.decode("utf-8", "replace") for line in expected]
+
+
+def test_a_log_that_was_cut_is_read_again_from_its_start(log: Path) -> None:
+    reader = LogReader(str(log))
+    append(log, b"a long line\nanother\n")
+    assert list(reader.new_lines()) == ["a long line", "another"]
+    log.write_bytes(b"new\n")
+    assert list(reader.new_lines()) == ["new"]
+    append(log, b"more\n")
+    assert list(reader.new_lines()) == ["more"]
+
+
+@pytest.mark.xfail(strict=True, reason="the start of the line that was cut away is kept")
+def test_of_a_line_that_was_cut_away_nothing_is_left(log: Path) -> None:
+    reader = LogReader(str(log))
+    append(log, b"a line\nan unfinished ")
+    assert list(reader.new_lines()) == ["a line"]
+    log.write_bytes(b"new\n")
+    assert list(reader.new_lines()) == ["new"]

@@ -168,3 +168,17 @@ def test_a_script_is_part_of_what_is_shown(tmp_path: os.PathLike[str]) -> None:
         process.stdout.readline()
         assert sockets.command_of(process.pid) == f"{sys.executable} {script}"
         process.kill()
+
+
+def test_a_name_that_means_loopback_serves_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"head": ["127.0.1.1"], "both": ["10.0.0.1", "::1"], "far": ["10.0.0.1", "10.0.0.2"]}
+
+    def resolve(host: str, port: object, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in names[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert sockets.serving_address("head") is None
+    assert sockets.serving_address("both") is None
+    assert sockets.serving_address("far") == "far"
+    for literal in ("127.0.0.1", "::1", "10.0.0.1"):  # what is written as an address is meant
+        assert sockets.serving_address(literal) == literal

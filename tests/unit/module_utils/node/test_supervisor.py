@@ -455,3 +455,46 @@ def test_auto_means_systemd_only_where_it_is_the_init(monkeypatch: pytest.Monkey
     monkeypatch.setattr(supervisor_start, "SYSTEMD_RUNS", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert supervisor_start.choose("auto") == "systemd"
+
+
+def test_the_loss_of_a_supervisor_keeps_the_outcome_on_record(tmp_path: Path) -> None:
+    ended = {"phase": "ended", "outcome": "finished", "reason": "trainer exited with 0", "at": "2026-01-01T00:00:00Z"}
+    write_json(str(tmp_path / "state.json"), ended)
+    record_loss(RunDirectory(str(tmp_path)))
+    state = read_json(str(tmp_path / "state.json"))
+    assert state.pop("closed_at")
+    assert state == ended
+
+
+def test_a_record_that_can_not_be_written_does_not_end_the_supervisor(fleet: Fleet) -> None:
+    (node,) = fleet.of(1)
+    node.start("train", str(fleet.base / "end"))
+    node.training()
+    os.unlink(node.folder.fleet_file)
+    os.mkdir(node.folder.fleet_file)  # nothing can be renamed to it
+    log = Path(node.folder.supervisor_log)
+    wait_for(lambda: f"{node.folder.fleet_file}: " in log.read_text())
+    assert node.state["phase"] == "running"
+    (fleet.base / "end").write_text("0")
+    assert node.ended()["outcome"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("/a b", '"/a b"'),
+        ("/50%", '"/50%%"'),
+        ("/$HOME", '"/$$HOME"'),
+        ('/"x"', '"/\\"x\\""'),
+        ("/a\\b", '"/a\\\\b"'),
+        ("/it's", '"/it\'s"'),
+    ],
+)
+def test_a_units_command_line_takes_any_path(word: str, quoted: str) -> None:
+    folder = RunDirectory(word)
+    (stop_post,) = [
+        item
+        for item in supervisor_start.systemd_argv(folder, "node0", 5)
+        if item.startswith("--property=ExecStopPost=")
+    ]
+    assert stop_post.endswith(f' "--record-loss" {quoted}')
