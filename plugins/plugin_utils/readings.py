@@ -68,5 +68,7 @@ def _unreachable(nodes: list[str], message: str) -> Finding:
 
 
 def _first_line(result: Mapping[str, Any]) -> str:
-    lines = str(result.get("msg") or result.get("module_stderr") or "no message").strip().splitlines()
-    return lines[0][:300] if lines else "no message"
+    said = str(result.get("msg") or result.get("module_stderr") or "")
+    # ssh frames the warning of a changed host key with lines of @.
+    lines = [line.strip() for line in said.splitlines() if line.strip(" @") and not line.startswith("@@@")]
+    return " ".join(lines)[:300] or "no message"

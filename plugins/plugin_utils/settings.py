@@ -70,8 +70,10 @@ def filled(value: Any) -> str:
 
 def absolute_path(value: Any) -> str:
     path = text(value)
-    if not path.startswith("/") or not path.strip("/") or "\n" in path or "//" in path or "/../" in f"{path}/":
-        raise InvalidValue("an absolute path below /, without // and ..")
+    # Ansible expands $ in paths and systemd has its own ideas of quotes: such a path would be another one somewhere.
+    odd = re.search(r"""[\s$\\'"]|//|/\.\./""", f"{path}/")
+    if not path.startswith("/") or not path.strip("/") or odd:
+        raise InvalidValue("an absolute path below /, without spaces, quotes, backslashes, $, // and ..")
     return text(value).rstrip("/")
 
 

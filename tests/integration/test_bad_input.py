@@ -143,3 +143,28 @@ def test_values_with_spaces_and_metacharacters_arrive_intact(fleet: Fleet) -> No
     assert f"--wandb-name={value}" in argv
     assert outcome.artifact["check"] is True
     assert not Path("/tmp/pwned").exists()
+
+
+@pytest.mark.parametrize("verb", ["status", "stop", "collect"])
+def test_limit_that_leaves_nothing_of_the_group(bare_fleet: Fleet, tmp_path: Path, verb: str) -> None:
+    inventory = tmp_path / "fleet.yml"
+    inventory.write_text(
+        "other:\n  hosts:\n    stranger:\n      ansible_connection: local\n"
+        f"axolotl_nodes:\n  hosts:\n    node0:\n      ansible_connection: local\n      axolotl_root: {tmp_path}/root\n"
+    )
+    outcome = bare_fleet.run(verb, "--limit", "stranger", inventory=inventory)
+    assert outcome.rc != 0
+    assert outcome.errors == ["limited"]
+
+
+def test_tags_that_nothing_has_do_not_empty_a_verb(fleet: Fleet) -> None:
+    outcome = fleet.run("preflight", "--tags", "nosuch")
+    assert outcome.rc == 0, outcome.stdout
+    assert (outcome.artifact["verdict"], outcome.artifact["unfinished"]) == ("pass", False)
+    assert outcome.artifact["evidence"]["fingerprints"]
+
+
+def test_setting_that_refers_to_nothing(bare_fleet: Fleet) -> None:
+    outcome = bare_fleet.run("launch", axolotl_commit="{{ no_such_variable }}")
+    assert outcome.errors == ["setting_invalid"]
+    assert "no_such_variable" in outcome.finding("setting_invalid")["found"]

@@ -91,11 +91,7 @@ def test_config_drift_is_named_with_both_digests(fleet: Fleet, kept: None) -> No
 
 def test_launch_is_refused_and_starts_nothing_when_preflight_fails(fleet: Fleet, kept: None) -> None:
     CONFIG.write_text(CONFIG.read_text().replace("learning_rate: 0.001", "learning_rate: 0.01"))
-    before = {
-        node: sorted(os.listdir(LOCAL / node / "runs"))
-        for node in ("node0", "node1")
-        if (LOCAL / node / "runs").exists()
-    }
+    before = sorted(LOCAL.glob("node*/runs/*"))
     outcome = fleet.run("launch")
     assert outcome.rc != 0
     assert outcome.errors == ["config"]

@@ -41,7 +41,8 @@ def test_two_nodes_train_as_one_world(fleet: Fleet) -> None:
     assert evidence["checkpoints"]["node0"]["checkpoint-4"] == ["rng_state_0.pth"]
     assert evidence["checkpoints"]["node1"]["checkpoint-4"] == ["rng_state_1.pth"]
     assert alive(artifact["run_id"]) == []
-    assert re.search(r"step \d/4 .*2 of 2 nodes running", outcome.stdout)
+    assert re.search(r"^ +\d\d:\d\d:\d\d .*2 of 2 nodes running", outcome.stdout, re.MULTILINE)
+    assert re.search(r"step 4/4  loss 5\.\d+ ", outcome.stdout)
     report = fleet.folder / "project" / "artifacts" / artifact["run_id"] / "report.md"
     assert "PASS" in report.read_text()
 

@@ -250,7 +250,8 @@ class Supervisor:
 
     def worker_ended(self, worker: Worker, wait_status: int | None) -> None:
         """Note the first trainer process that did not end well: if the run fails, that is where it began."""
-        if wait_status == 0 or self.order.kind == END or self.state.get("worker_end"):
+        ending = self.order.kind == END or self.state["phase"] == ENDING  # then it is our own doing
+        if wait_status == 0 or ending or self.state.get("worker_end"):
             return
         end: dict[str, Any] = {"rank": worker.rank, "pid": worker.identity.pid, "exit_code": None, "signal": None}
         if wait_status is not None:
@@ -335,6 +336,9 @@ def record_loss(folder: RunDirectory) -> None:
         reason = f"the supervisor ended with {os.environ.get('SERVICE_RESULT')} ({os.environ.get('EXIT_STATUS')})"
         if not state.get("outcome"):
             state.update(phase=ENDED, outcome=FAILED, reason=reason, at=utc_now())
+            names = ("node", "node_rank", "exit_code", "signal", "at")
+            failure = {name: state.get(name) for name in names}
+            state.setdefault("first_failure", {**failure, "rank": None, "what": reason})
         state["closed_at"] = utc_now()
         write_json(folder.state_file, state)
 

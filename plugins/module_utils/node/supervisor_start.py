@@ -22,7 +22,10 @@ from .run_directory import RunDirectory, read_json
 
 SYSTEMD_RUNS = "/run/systemd/system"
 """Exists exactly where systemd is the init (sd_booted(3))."""
+OLDEST_SYSTEMD = 243
+"""The first that knows OOMPolicy for services; EL 8 has 239."""
 STARTED_WITHIN = 15.0
+"""Seconds for the supervisor to record itself."""
 
 _PARTS = (
     "core",
@@ -67,9 +70,14 @@ def choose(wanted: str) -> str:
     """``auto`` is systemd where it is the init and a unit of this user outlives the login, else a process."""
     if wanted != "auto":
         return wanted
-    if not os.path.isdir(SYSTEMD_RUNS):
+    if not os.path.isdir(SYSTEMD_RUNS) or _systemd_version() < OLDEST_SYSTEMD:
         return "process"
     return "systemd" if os.geteuid() == 0 or _user_manager_lingers() else "process"
+
+
+def _systemd_version() -> int:
+    words = commands.run(["systemctl", "--version"], STARTED_WITHIN).stdout.split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
 
 def _user_manager_lingers() -> bool:
@@ -92,21 +100,27 @@ def systemd_argv(folder: RunDirectory, node: str, stop_grace: float) -> list[str
     """
     command = [sys.executable, folder.supervisor_archive]
     properties = [
-        "KillMode=control-group",
+        "Type=exec",
+        # SIGTERM goes to the supervisor alone, which ends the others in order; whatever outlives it is killed.
+        "KillMode=mixed",
         "OOMPolicy=continue",  # a worker killed for memory is the trainer's failure to report, not a reason to stop
         "LimitMEMLOCK=infinity",
         f"TimeoutStopSec={stop_grace + 15:.0f}",
+        f"StandardOutput=append:{folder.supervisor_log}",
+        f"StandardError=append:{folder.supervisor_log}",
         "ExecStopPost=" + " ".join(_quoted(word) for word in (*command, "--record-loss", folder.path)),
     ]
     options = [f"--unit={unit_name(folder.run_id, node)}", *(f"--property={item}" for item in properties)]
     if os.geteuid() != 0:
         options.append("--user")
-    return ["systemd-run", "--quiet", "--collect", *options, *command, folder.path]
+    # systemd expands $ in commands; here, other than in a unit file, % means nothing to it.
+    main_command = [word.replace("$", "$$") for word in (*command, folder.path)]
+    return ["systemd-run", "--quiet", "--collect", *options, *main_command]
 
 
 def _quoted(word: str) -> str:
-    """A word of a unit's command line: systemd knows quotes, backslashes, % and $ there (systemd.service(5))."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """A word of a unit's command line: systemd knows quotes, backslashes and $ there (systemd.service(5))."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f'"{escaped}"'
 
 

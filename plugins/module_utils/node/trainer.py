@@ -100,7 +100,8 @@ class Trainer:
             how many processes the trainer has.
         """
         tree = self.tree()
-        for identity in tree:
+        # The oldest first: a worker's helpers inherit its rank, and one that was orphaned comes before it in the tree.
+        for identity in sorted(tree, key=lambda found: (found.start_time, found.pid)):
             if identity.pid in self.workers:
                 continue
             environment = processes.environment_of(identity.pid)
