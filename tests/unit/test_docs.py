@@ -63,7 +63,7 @@ def setting_row(setting: settings.Setting) -> list[str]:
 def settings_by_group() -> dict[str, list[str]]:
     """Names of the settings under the comment that groups them in the code."""
     groups: dict[str, list[str]] = {}
-    source = (PROJECT / "plugins/plugin_utils/settings.py").read_text()
+    source = (PROJECT / "plugins/plugin_utils/settings.py").read_text().partition("\nSETTINGS")[2]
     for match in re.finditer(r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet)_\w+)\",", source, re.MULTILINE):
         if match["group"]:
             groups[match["group"]] = []

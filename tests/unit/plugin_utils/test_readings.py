@@ -32,9 +32,9 @@ def test_each_kind_of_failure_is_one_finding() -> None:
         "node6": None,
     }
     assert rules_of(results) == [
-        ("unreachable", ("node1",), "ssh: connect to host node1: timed out"),
+        ("unreachable", ("node1",), "ssh: connect to host node1: timed out more"),
         ("module_failed", ("node2", "node3"), "no python"),
-        ("module_failed", ("node4",), "Traceback"),
+        ("module_failed", ("node4",), "Traceback ..."),
         ("module_failed", ("node5",), "no message"),
         ("limited", ("node6",), "left out by --limit"),
     ]
@@ -49,3 +49,12 @@ def test_nodes_that_fail_in_the_same_way_share_a_finding() -> None:
 def test_a_long_message_is_cut_and_an_empty_one_is_named() -> None:
     assert len(rules_of({"node0": {"failed": True, "msg": "x" * 9999}})[0][2]) == 300
     assert rules_of({"node0": {"failed": True, "msg": " \n "}})[0][2] == "no message"
+
+
+def test_the_frame_of_a_warning_is_left_out() -> None:
+    frame = "@" * 59
+    message = f"{frame}\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n{frame}\nIT IS POSSIBLE"
+    ((_, _, found),) = rules_of({"node0": {"unreachable": True, "msg": message}})
+    assert "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!" in found
+    assert found.endswith("IT IS POSSIBLE")
+    assert "@@@" not in found

@@ -441,7 +441,7 @@ def test_the_unit_ends_as_a_whole_and_has_its_memory_unlocked(tmp_path: Path) ->
     argv = supervisor_start.systemd_argv(folder, "node0", 5)
     assert argv[0] == "systemd-run"
     assert "--unit=gpufleet-run1-node0.service" in argv
-    assert "--property=KillMode=control-group" in argv
+    assert "--property=KillMode=mixed" in argv
     assert "--property=LimitMEMLOCK=infinity" in argv
     assert argv[-3:] == [sys.executable, folder.supervisor_archive, folder.path]
     assert ("--user" in argv) == (os.geteuid() != 0)
@@ -453,6 +453,9 @@ def test_auto_means_systemd_only_where_it_is_the_init(monkeypatch: pytest.Monkey
     monkeypatch.setattr(supervisor_start, "SYSTEMD_RUNS", str(tmp_path / "none"))
     assert supervisor_start.choose("auto") == "process"
     monkeypatch.setattr(supervisor_start, "SYSTEMD_RUNS", str(tmp_path))
+    monkeypatch.setattr(supervisor_start, "_systemd_version", lambda: 239)
+    assert supervisor_start.choose("auto") == "process"
+    monkeypatch.setattr(supervisor_start, "_systemd_version", lambda: 243)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert supervisor_start.choose("auto") == "systemd"
 
@@ -483,7 +486,7 @@ def test_a_record_that_can_not_be_written_does_not_end_the_supervisor(fleet: Fle
     ("word", "quoted"),
     [
         ("/a b", '"/a b"'),
-        ("/50%", '"/50%%"'),
+        ("/50%", '"/50%"'),
         ("/$HOME", '"/$$HOME"'),
         ('/"x"', '"/\\"x\\""'),
         ("/a\\b", '"/a\\\\b"'),
@@ -498,3 +501,7 @@ def test_a_units_command_line_takes_any_path(word: str, quoted: str) -> None:
         if item.startswith("--property=ExecStopPost=")
     ]
     assert stop_post.endswith(f' "--record-loss" {quoted}')
+
+
+def test_the_main_command_of_a_unit_takes_a_dollar() -> None:
+    assert supervisor_start.systemd_argv(RunDirectory("/$x 5%"), "node0", 5)[-1] == "/$$x 5%"
