@@ -57,21 +57,14 @@ def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judge
 
 def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     read = readings.read(results["evidence"], "evidence", "reading the evidence")
-    # By the names that the nodes had when it started: the inventory may have changed since.
-    nodes = {value["run"]["node"]: value for value in read.values.values() if value}
-    if not nodes:
-        return read.findings, {}
-    plan = evidence.recorded_plan(nodes)
-    unread = [node for finding in read.findings for node in finding.hosts]
-    read.findings += rules_steps.absent(set(plan["nodes"]) - set(nodes) - set(unread))
-    machines = {node: str(value["run"]["plan"]["machine"]) for node, value in nodes.items()}
-    summary = evidence.summarise(plan, nodes, machines)
-    return [*read.findings, *rules_run.judge(plan, summary)], summary
+    nodes = _by_recorded_name(read.values)
+    findings, found = _judged(nodes, set(results["evidence"]), set(read.values))
+    return [*read.findings, *findings], found
 
 
 def _status(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     read = readings.read(results["evidence"], "evidence", "reading the run")
-    known = {node: value for node, value in read.values.items() if value}
+    known = _by_recorded_name(read.values)
     run_id = evidence.newest_run(known)
     nodes = {node: value for node, value in known.items() if value["run"]["run_id"] == run_id}
     if not nodes:
@@ -79,8 +72,25 @@ def _status(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgemen
     found = {"run_id": run_id, "nodes": evidence.node_states(nodes), "active": evidence.is_active(nodes)}
     if found["active"]:
         return [*read.findings, *rules_run.supervised(nodes)], found
-    findings, summary = _run(plan, {"evidence": {node: {"evidence": value} for node, value in nodes.items()}})
+    findings, summary = _judged(nodes, set(results["evidence"]), set(read.values))
     return [*read.findings, *findings], {**found, **summary}
+
+
+def _by_recorded_name(values: Results) -> dict[str, Mapping[str, Any]]:
+    """Evidence by the names that the nodes had when the run started: the inventory may have changed since."""
+    return {str(value["run"]["node"]): value for value in values.values() if value}
+
+
+def _judged(nodes: Mapping[str, Mapping[str, Any]], asked: set[str], answered: set[str]) -> Judgement:
+    """Judge a run by the evidence of its nodes; one that nobody asked, or that knows nothing of it, is a finding."""
+    if not nodes:
+        return [], {}
+    plan = evidence.recorded_plan(nodes)
+    machines = {node: str(value["run"]["plan"]["machine"]) for node, value in nodes.items()}
+    summary = evidence.summarise(plan, nodes, machines)
+    without = sorted((set(plan["nodes"]) & answered) - set(nodes))
+    absent = rules_steps.absent(set(plan["nodes"]) - asked - set(nodes))
+    return [*absent, *rules_run.without_record(without), *rules_run.judge(plan, summary)], summary
 
 
 def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]:

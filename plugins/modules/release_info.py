@@ -31,6 +31,10 @@ options:
     description: The version of uv that is looked for. When empty, any version will do.
     type: str
     default: ''
+  runs:
+    description: Folder with the node's runs, in which an active one that uses the release is looked for.
+    type: path
+    default: ''
   timeout:
     description: Seconds that each command may take.
     type: int
@@ -114,6 +118,11 @@ is_current:
   description: Whether O(current) points to the release.
   type: bool
   returned: success
+in_use_by:
+  description: Ids of active runs that use the release.
+  type: list
+  elements: str
+  returned: success
 uv:
   description: A uv of the wanted version on the node, V(null) when there is none.
   type: str
@@ -125,7 +134,14 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import read_release
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.run_directory import read_json
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.run_reader import active_runs
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import find_uv
+
+
+def runs_of(release_id, runs):
+    """Active runs of a release."""
+    return [run.run_id for run in active_runs(runs) if read_json(run.node_file).get("release_id") == release_id]
 
 
 def main():
@@ -136,6 +152,7 @@ def main():
             "current": {"type": "path"},
             "tools": {"type": "path", "default": ""},
             "uv_version": {"type": "str", "default": ""},
+            "runs": {"type": "path", "default": ""},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
@@ -145,6 +162,7 @@ def main():
         changed=False,
         release=read_release(path, timeout=module.params["timeout"]),
         is_current=bool(current) and os.path.islink(current) and os.path.realpath(current) == os.path.realpath(path),
+        in_use_by=runs_of(os.path.basename(path), module.params["runs"]) if module.params["runs"] else [],
         uv=find_uv(module.params["uv_version"], os.path.join(tools, "bin") if tools else ""),
     )
 

@@ -144,3 +144,11 @@ def supervised(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
         )
         for node, pids in lost.items()
     ]
+
+
+def without_record(nodes: list[str]) -> list[Finding]:
+    """Nodes that took part in the run and answered, but speak of another run or of none."""
+    if not nodes:
+        return []
+    remedy = "name the run (-e gpufleet_run_id=...); if it is not there, its folder or axolotl_root has changed"
+    return [Finding("run_missing", tuple(nodes), "the run's folder on the node", "no such run", remedy)]

@@ -69,9 +69,9 @@ def filled(value: Any) -> str:
 
 
 def absolute_path(value: Any) -> str:
+    """Ansible expands $ in paths and systemd has ideas of its own about quotes: such a path would become another."""
     path = text(value)
-    # Ansible expands $ in paths and systemd has its own ideas of quotes: such a path would be another one somewhere.
-    odd = re.search(r"""[\s$\\'"]|//|/\.\./""", f"{path}/")
+    odd = re.search(r"""[\s$\\'"]|//|/\.\.(?:/|$)""", path)
     if not path.startswith("/") or not path.strip("/") or odd:
         raise InvalidValue("an absolute path below /, without spaces, quotes, backslashes, $, // and ..")
     return text(value).rstrip("/")

@@ -129,6 +129,14 @@ def test_stop_ends_a_run_that_nobody_follows(fleet: Fleet) -> None:
     assert second.finding("run_active")["found"] == f"run {run_id}"
     assert {"node0", "node1"} == set(second.finding("run_active")["hosts"])
 
+    # A damaged release that a run uses is left alone.
+    stray = run_folder("node0", run_id).parents[1] / "current" / "source" / "stray.py"
+    stray.write_text("")
+    provision = fleet.run("provision", "--tags", "release")
+    stray.unlink()
+    assert provision.finding("provision_failed")["hosts"] == ["node0"]
+    assert run_id in provision.finding("provision_failed")["found"]
+
     stop = fleet.run("stop")
     assert stop.rc == 0, stop.stdout
     assert stop.artifact["evidence"]["stopped"] == {"node0": [run_id], "node1": [run_id]}

@@ -51,15 +51,15 @@ match arguments:
         print("uv 9.9.9 (stand-in)")
     case ["cache", "dir"]:
         print(here / "cache")
-    case ["venv", *_, folder]:
+    case ["venv", *_unused, folder]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
-    case ["pip", "compile", *_, requirements]:
+    case ["pip", "compile", *_unused, requirements]:
         print(f"absl-py==2.5.1 --hash=sha256:00\\n# {{pathlib.Path(requirements).read_text().split()}}")
-    case ["pip", "sync", *_, lock]:
+    case ["pip", "sync", *_unused, lock]:
         for name, version in re.findall(r"^(\\S+)==(\\S+)", open(lock).read(), re.M):
             name = name.replace("-", "_")
             install(site(), name, version, {{f"{{name}}/__init__.py": "x = 1\\n"}})
-    case ["pip", "install", *_, source]:
+    case ["pip", "install", *_unused, source]:
         url = '{{"url": "file://' + source + '", "dir_info": {{"editable": true}}}}'
         install(site(), "axolotl", "0.0.1", {{"axolotl.pth": source}}, url)
 """

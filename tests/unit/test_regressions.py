@@ -140,7 +140,7 @@ def test_a_variable_can_not_hold_nul(name: str) -> None:
 
 
 def test_an_invalid_environment_does_not_show_what_is_secret_in_it() -> None:
-    _, findings = settings.read({"node0": {**SETTINGS, "axolotl_environment": {"HF_TOKEN": "s3cr3t", "B": [1]}}})
+    _unused, findings = settings.read({"node0": {**SETTINGS, "axolotl_environment": {"HF_TOKEN": "s3cr3t", "B": [1]}}})
     assert "s3cr3t" not in str(findings)
 
 

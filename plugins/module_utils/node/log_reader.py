@@ -26,7 +26,7 @@ class LogReader:
         try:
             with open(self.path, "rb") as stream:
                 if os.fstat(stream.fileno()).st_size < self.offset:  # somebody has cut it
-                    self.offset = 0
+                    self.offset, self._pending = 0, b""
                 stream.seek(self.offset)
                 while True:
                     chunk = stream.read(CHUNK)

@@ -112,7 +112,8 @@ class Supervisor:
         try:
             write_json(path, value)
         except OSError as error:
-            print(f"{utc_now()} {path}: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{utc_now()} {path}: {error}\n")
+            sys.stderr.flush()
 
     def report(self) -> dict[str, Any]:
         """What the head needs to know of this node."""

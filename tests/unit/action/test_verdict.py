@@ -44,7 +44,7 @@ def written_by(store: ArtifactStore, process: list[int], host: str = "") -> None
 
 
 def test_a_command_names_itself_and_may_begin_again(store: ArtifactStore) -> None:
-    for _ in range(2):
+    for _unused in range(2):
         begin(store)
     assert store.read(store.verdict_path("launch"))["controller"] == {
         "host": socket.gethostname(),

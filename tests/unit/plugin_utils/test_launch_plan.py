@@ -117,7 +117,7 @@ def test_all_that_is_wrong_comes_at_once() -> None:
     variables = with_each("node_rank", 0, 0)
     for known in variables.values():
         known.update(axolotl_master_port=29501, axolotl_environment={"HF_TOKEN": "x"})
-    assert [rule for rule, _ in checked(variables)] == ["rank_invalid", "port_twice", "secret_exposed"]
+    assert [rule for rule, _unused in checked(variables)] == ["rank_invalid", "port_twice", "secret_exposed"]
 
 
 def test_the_plan_of_two_nodes() -> None:

@@ -54,7 +54,7 @@ def test_a_long_message_is_cut_and_an_empty_one_is_named() -> None:
 def test_the_frame_of_a_warning_is_left_out() -> None:
     frame = "@" * 59
     message = f"{frame}\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n{frame}\nIT IS POSSIBLE"
-    ((_, _, found),) = rules_of({"node0": {"unreachable": True, "msg": message}})
+    ((_unused, _unused, found),) = rules_of({"node0": {"unreachable": True, "msg": message}})
     assert "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!" in found
     assert found.endswith("IT IS POSSIBLE")
     assert "@@@" not in found

@@ -128,11 +128,11 @@ def test_the_heads_value_wins_a_tie() -> None:
 def test_everything_is_found_at_once() -> None:
     plan = plan_of(3)
     prints = fingerprints(plan)
-    for rule, plant, _ in PLANTED:
+    for rule, plant, _unused in PLANTED:
         if rule not in ("release_missing", "machine_twice", "config"):
             plant(prints["node1"])
-    wanted = {rule for rule, _, _ in PLANTED} - {"release_missing", "machine_twice", "config"}
-    assert {rule for rule, _ in found(plan, prints)} == wanted
+    wanted = {rule for rule, _unused, _unused in PLANTED} - {"release_missing", "machine_twice", "config"}
+    assert {rule for rule, _unused in found(plan, prints)} == wanted
 
 
 def test_one_machine_that_is_declared_must_be_one() -> None:

@@ -18,7 +18,7 @@ def short(findings: list[Finding]) -> list[tuple[str, tuple[str, ...], str]]:
 
 
 def test_everybody_that_takes_part_is_reached() -> None:
-    findings, _ = rules_steps.reached({}, {"node0": {"ping": "pong"}, "node1": UNREACHABLE, "node2": None})
+    findings, _unused = rules_steps.reached({}, {"node0": {"ping": "pong"}, "node1": UNREACHABLE, "node2": None})
     assert short(findings) == [("unreachable", ("node1",), "error")]
     assert rules_steps.reached({}, {"node0": {"ping": "pong"}})[0] == []
 
@@ -31,7 +31,7 @@ def test_provision_names_the_task_that_failed() -> None:
         "node3": None,
     }
     reached: dict[str, Any] = {node: {"ping": "pong"} for node in ("node0", "node1", "node2")}
-    findings, _ = rules_steps.provisioned({}, results, {**reached, "node3": None})
+    findings, _unused = rules_steps.provisioned({}, results, {**reached, "node3": None})
     assert short(findings) == [
         ("provision_failed", ("node1", "node2"), "error"),
         ("limited", ("node3",), "warning"),
@@ -42,7 +42,7 @@ def test_provision_names_the_task_that_failed() -> None:
 
 def test_a_node_that_was_lost_during_provision_is_no_warning() -> None:
     results = {"node0": {"failed_task": ""}, "node1": None, "node2": None}
-    findings, _ = rules_steps.provisioned({}, results, {"node0": {"ping": "pong"}, "node1": {"ping": "pong"}})
+    findings, _unused = rules_steps.provisioned({}, results, {"node0": {"ping": "pong"}, "node1": {"ping": "pong"}})
     assert short(findings) == [("unreachable", ("node1",), "error"), ("limited", ("node2",), "warning")]
     assert findings[0].found == "lost on the way"
 
@@ -115,7 +115,7 @@ def test_a_bundle_that_did_not_arrive_is_a_failure() -> None:
         "node2": UNREACHABLE,
         "node3": None,
     }
-    findings, _ = rules_steps.collected({}, results, arrived)
+    findings, _unused = rules_steps.collected({}, results, arrived)
     assert short(findings) == [
         ("unreachable", ("node2",), "error"),
         ("module_failed", ("node1",), "error"),
@@ -129,6 +129,6 @@ def test_nodes_that_left_the_inventory_are_named() -> None:
     fleet = ["node0", "node1", "node2"]
     collected = rules_steps.collected({}, {"node1": {"run_id": "run1", "fleet": fleet}}, {"node1": {"dest": "/x"}})
     stopped = rules_steps.stopped({}, {"node1": {"left": [], "stopped": ["run1"], "known": True, "fleet": fleet}})
-    for findings, _ in (collected, stopped):
+    for findings, _unused in (collected, stopped):
         assert short(findings) == [("node_absent", ("node0", "node2"), "error")]
     assert rules_steps.absent([]) == []

@@ -32,9 +32,9 @@ def test_the_least_that_an_inventory_needs() -> None:
 
 
 def test_the_inventorys_folder_is_where_the_locks_are_by_default() -> None:
-    values, _ = settings.read({"node0": {**SETTINGS, "inventory_dir": "/project/inventories/lab"}})
+    values, _unused = settings.read({"node0": {**SETTINGS, "inventory_dir": "/project/inventories/lab"}})
     assert values["node0"].lock_dir == "/project/inventories/lab/locks"
-    values, _ = settings.read({"node0": SETTINGS})
+    values, _unused = settings.read({"node0": SETTINGS})
     assert values["node0"].lock_dir == "./locks"
 
 
@@ -45,7 +45,7 @@ def test_what_must_be_set_is_missed(name: str) -> None:
     variables = inventory(3)
     for node in ("node0", "node2"):
         del variables[node][name]
-    _, findings = settings.read(variables)
+    _unused, findings = settings.read(variables)
     assert [(finding.id, finding.hosts) for finding in findings] == [("setting_missing", ("node0", "node2"))]
     assert findings[0].expected.startswith(f"{name}: ")
     assert findings[0].found == "not set"
@@ -139,7 +139,7 @@ def test_every_setting_is_tried_with_something_bad() -> None:
         "axolotl_uv_cache_dir",
         "axolotl_config",
     }  # texts, as others that are tried
-    assert {name for name, _ in BAD} | unrestricted == {setting.name for setting in settings.SETTINGS}
+    assert {name for name, _unused in BAD} | unrestricted == {setting.name for setting in settings.SETTINGS}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_all_that_is_wrong_comes_at_once() -> None:
     variables = inventory(2, commit="main", master_port=1)
     del variables["node1"]["axolotl_config"]
     variables["node0"]["axolotl_root"] = "here"
-    _, findings = settings.read(variables)
+    _unused, findings = settings.read(variables)
     assert sorted((finding.expected.split(":")[0], finding.hosts) for finding in findings) == [
         ("axolotl_commit", ("node0", "node1")),
         ("axolotl_config", ("node1",)),
@@ -182,7 +182,7 @@ def test_all_that_is_wrong_comes_at_once() -> None:
 def test_what_is_the_fleets_must_be_equal_everywhere() -> None:
     variables = inventory(3)
     variables["node1"]["axolotl_nproc_per_node"] = 4
-    _, findings = settings.read(variables)
+    _unused, findings = settings.read(variables)
     assert [(finding.id, finding.hosts) for finding in findings] == [("setting_differs", ("node1",))]
     assert findings[0].expected == "axolotl_nproc_per_node is equal on all nodes, as on most: 8"
     assert findings[0].found == "4 on node1"
@@ -208,7 +208,7 @@ def test_nodes_may_differ_in_what_is_theirs() -> None:
 
 @pytest.mark.parametrize("value", ["s3cr3t", {"HF_TOKEN": ["s3cr3t"]}, {"HF TOKEN": "s3cr3t"}])
 def test_invalid_secrets_are_not_shown(value: Any) -> None:
-    _, findings = read_with("axolotl_secrets", value)
+    _unused, findings = read_with("axolotl_secrets", value)
     assert len(findings) == 1
     assert "s3cr3t" not in str(findings)
     assert "axolotl_secrets" in findings[0].expected
@@ -217,14 +217,14 @@ def test_invalid_secrets_are_not_shown(value: Any) -> None:
 def test_differing_secrets_are_not_shown() -> None:
     variables = inventory(2, secrets={"HF_TOKEN": "s3cr3t"})
     variables["node1"]["axolotl_secrets"] = {"HF_TOKEN": "0th3r"}
-    _, findings = settings.read(variables)
+    _unused, findings = settings.read(variables)
     assert [finding.id for finding in findings] == ["setting_differs"]
     assert "s3cr3t" not in str(findings)
     assert "0th3r" not in str(findings)
 
 
 def test_a_long_value_is_cut() -> None:
-    _, findings = read_with("axolotl_commit", "x" * 100_000)
+    _unused, findings = read_with("axolotl_commit", "x" * 100_000)
     assert len(findings[0].found) <= 200
 
 
@@ -239,7 +239,7 @@ def test_a_value_that_can_not_be_told_is_invalid() -> None:
     variables = inventory(2)
     for name in ("axolotl_root", "axolotl_secrets"):
         variables["node1"][name] = settings.Unreadable("'nowhere' is undefined")
-    _, findings = settings.read(variables)
+    _unused, findings = settings.read(variables)
     assert [(finding.id, finding.hosts, finding.found) for finding in findings] == [
         ("setting_invalid", ("node1",), "'nowhere' is undefined")
     ] * 2

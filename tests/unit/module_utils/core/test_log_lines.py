@@ -223,8 +223,8 @@ def test_every_number_that_python_prints_is_read_back(loss: float, quoted: bool)
 
 
 def test_nccl_is_read_behind_a_progress_bar() -> None:
-    bar = "  0%|          | 0/4 [00:00<?, ?it/s]"
-    assert read_line(bar + "gpu1:7:9 [0] NCCL INFO comm 0x1 rank 1 nranks 2 cudaDev 0 commId 0xa - Init COMPLETE") == (
-        NcclRank("0xa", 1, 2)
-    )
-    assert read_line(bar + "gpu1:7:9 [0] NCCL INFO Using network IB") == NcclNetwork("IB")
+    progress = "  0%|          | 0/4 [00:00<?, ?it/s]"
+    assert read_line(
+        progress + "gpu1:7:9 [0] NCCL INFO comm 0x1 rank 1 nranks 2 cudaDev 0 commId 0xa - Init COMPLETE"
+    ) == (NcclRank("0xa", 1, 2))
+    assert read_line(progress + "gpu1:7:9 [0] NCCL INFO Using network IB") == NcclNetwork("IB")

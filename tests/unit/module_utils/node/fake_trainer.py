@@ -23,8 +23,13 @@ def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, *arguments], env=environment, start_new_session=True)
 
 
+def on_sigterm(number: int, frame: object) -> None:
+    say("got SIGTERM")
+    sys.exit(143)
+
+
 def main(how: str, argument: str = "") -> int:
-    signal.signal(signal.SIGTERM, lambda number, frame: (say("got SIGTERM"), sys.exit(143)))
+    signal.signal(signal.SIGTERM, on_sigterm)
     say("started")
     if how == "exit":
         return int(argument)

@@ -73,7 +73,7 @@ def test_a_reader_never_sees_half_of_it(tmp_path: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for _ in range(50):
+        for _unused in range(50):
             write_json(path, {"filler": "x" * 200_000})
         done.set()
 

@@ -173,7 +173,7 @@ def test_a_script_is_part_of_what_is_shown(tmp_path: os.PathLike[str]) -> None:
 def test_a_name_that_means_loopback_serves_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"head": ["127.0.1.1"], "both": ["10.0.0.1", "::1"], "far": ["10.0.0.1", "10.0.0.2"]}
 
-    def resolve(host: str, port: object, **_: object) -> list[tuple[object, ...]]:
+    def resolve(host: str, port: object, **_unused: object) -> list[tuple[object, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in names[host]]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)

@@ -223,7 +223,7 @@ def test_a_supervisor_that_is_asked_to_stop_ends_the_run(fleet: Fleet) -> None:
 
 
 def test_stopping_while_others_still_join_starts_nothing(fleet: Fleet) -> None:
-    head, _ = fleet.of(2, watch_grace=1)
+    head, _unused = fleet.of(2, watch_grace=1)
     head.start("exit", "0")
     wait_for(lambda: read_json(head.folder.fleet_file))
     head.signal(signal.SIGTERM)
@@ -244,7 +244,7 @@ def test_a_trainer_that_does_not_listen_is_killed_after_the_grace(fleet: Fleet) 
 
 
 def test_a_peer_that_never_joins_ends_the_run_in_time(fleet: Fleet) -> None:
-    head, _ = fleet.of(2, join_timeout=2, watch_grace=1)
+    head, _unused = fleet.of(2, join_timeout=2, watch_grace=1)
     begin = time.monotonic()
     head.start("exit", "0")
     state = head.ended()
@@ -256,7 +256,7 @@ def test_a_peer_that_never_joins_ends_the_run_in_time(fleet: Fleet) -> None:
 
 
 def test_a_head_that_never_comes_ends_the_nodes_wait(fleet: Fleet) -> None:
-    _, node = fleet.of(2, join_timeout=2, watch_grace=1)
+    _unused, node = fleet.of(2, join_timeout=2, watch_grace=1)
     node.start("exit", "0")
     state = node.ended()
     assert state["outcome"] == "called_off"

@@ -93,7 +93,7 @@ def test_several_nodes_report_at_once() -> None:
         async with listening() as head:
             nodes = [NodeEnd(KEY, name) for name in ("node1", "node2")]
             await asyncio.gather(*(node.exchange("127.0.0.1", head.port, {}) for node in nodes))
-            assert sorted(name for name, _ in head.taken) == ["node1", "node2"]
+            assert sorted(name for name, _unused in head.taken) == ["node1", "node2"]
             for node in nodes:
                 node.close()
 
@@ -267,7 +267,7 @@ def test_a_node_dials_again_after_the_connection_broke() -> None:
             with pytest.raises((WatchError, OSError)):
                 await node.exchange("127.0.0.1", head.port, {"number": 2})
             await node.exchange("127.0.0.1", head.port, {"number": 3})
-            assert [report["number"] for _, report in head.taken] == [1, 3]
+            assert [report["number"] for _unused, report in head.taken] == [1, 3]
             node.close()
             with pytest.raises(ConnectionRefusedError):
                 await node.exchange("127.0.0.1", free_port(), {})
