@@ -46,13 +46,20 @@ def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judge
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
     findings = [*fingerprints.findings, *rules_preflight.examine(plan, fingerprints.values)]
     head = str(plan["head"])
-    listening = readings.read({head: results["listener"].get(head)}, "listening", "listening on the head")
-    others = {node: result for node, result in results["probe"].items() if node != head}
+    tried = {name: _not_skipped(results[name]) for name in ("listener", "probe")}
+    listener = {node: result for node, result in tried["listener"].items() if node == head}
+    listening = readings.read(listener, "listening", "listening on the head")
+    others = {node: result for node, result in tried["probe"].items() if node != head}
     probes = readings.read(others, "ports", "dialling the head")
     findings += [*listening.findings, *probes.findings]
     if head in listening.values:
         findings += rules_preflight.reachability(plan, results["listener"][head], probes.values)
     return findings, {"fingerprints": fingerprints.values}
+
+
+def _not_skipped(results: Results) -> Results:
+    """A step that was left out on purpose says nothing; what made it superfluous is a finding already."""
+    return {node: result for node, result in results.items() if not (result and result.get("skipped"))}
 
 
 def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:

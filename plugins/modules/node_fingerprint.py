@@ -19,7 +19,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: It changes nothing. A port is tested by binding it for a moment.
+    description: It changes nothing. A port is tested by binding it for a moment, unless a run is active.
   diff_mode:
     support: none
     description: It changes nothing.
@@ -89,10 +89,10 @@ def config_digest(path: str) -> dict:
     return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "error": None}
 
 
-def port_state(port: int) -> dict:
-    """Whether a port is free, and who holds it."""
-    free = sockets.port_is_free(port)
-    holder = None if free else sockets.port_holder(port)
+def port_state(port: int, run_is_active: bool) -> dict:
+    """Whether a port is free, and who holds it; a run that is just starting must not find it bound by us."""
+    holder = sockets.port_holder(port)
+    free = holder is None and (run_is_active or sockets.port_is_free(port))
     return {"free": free, "holder": holder._asdict() if holder else None}
 
 
@@ -112,6 +112,7 @@ def main() -> None:
     release = read_release(options["release"])
     known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
     release["unknown_options"] = [name for name in options["train_options"] if known and name not in known]
+    active = [run.run_id for run in run_reader.active_runs(options["runs"])]
     module.exit_json(
         changed=False,
         fingerprint={
@@ -120,8 +121,8 @@ def main() -> None:
             "release": release,
             "config": config_digest(options["config"]),
             "devices": probe_hardware.devices(options["accelerator"]),
-            "ports": {str(port): port_state(port) for port in options["ports"]},
-            "active_runs": [run.run_id for run in run_reader.active_runs(options["runs"])],
+            "ports": {str(port): port_state(port, bool(active)) for port in options["ports"]},
+            "active_runs": active,
         },
     )
 

@@ -181,9 +181,9 @@ def newest_run(nodes: Mapping[str, Node]) -> str | None:
 
 
 def is_active(nodes: Mapping[str, Node]) -> bool:
-    """Whether anything of the run is alive on any of the nodes."""
+    """Whether the run goes on on any of the nodes; a supervisor whose part has ended only tells the others so."""
     runs = [evidence["run"] for evidence in nodes.values()]
-    return any(run["supervisor_alive"] or run["processes"] for run in runs)
+    return any(run["processes"] or (run["supervisor_alive"] and run["state"].get("phase") != "ended") for run in runs)
 
 
 def node_states(nodes: Mapping[str, Node]) -> dict[str, dict[str, Any]]:

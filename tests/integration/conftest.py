@@ -33,8 +33,6 @@ def fleet(provisioned: Path, tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def bare_fleet(tmp_path: Path) -> Fleet:
-    """The verbs without any provisioned node, for input that must be refused before anything is touched."""
-    if not (LOCAL / "fixture").exists():
-        subprocess.run([sys.executable, str(PROJECT / "tools" / "local_nodes.py")], check=True)
+def bare_fleet(provisioned: Path, tmp_path: Path) -> Fleet:
+    """The verbs for input that must be refused before anything is touched, so that there is nothing to end."""
     return Fleet(tmp_path)

@@ -195,6 +195,8 @@ def test_active_is_what_lives() -> None:
     nodes = trained_together()
     assert not evidence.is_active(nodes)
     nodes["node1"]["run"]["supervisor_alive"] = True
+    assert not evidence.is_active(nodes)  # its part has ended: it only tells the others so
+    nodes["node1"]["run"]["state"]["phase"] = "running"
     assert evidence.is_active(nodes)
 
 
