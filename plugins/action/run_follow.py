@@ -50,9 +50,8 @@ class ActionModule(ActionBase):
                 if watch and (now - begin - shown_at >= interval or phases != shown):
                     shown_at, shown = now - begin, phases
                     display.display("  " + progress.line(watch, now - begin))
-                if progress.has_ended(watch):
-                    return {"changed": False, "ended": True, "watch": watch, "lost": None}
-                if run["state"].get("closed_at"):  # the head has left; a peer it lost has no end on record
+                # Once the head has left, a peer that it lost will never have an end on record.
+                if progress.has_ended(watch) or run["state"].get("closed_at"):
                     return {"changed": False, "ended": True, "watch": watch, "lost": None}
                 if not run["supervisor_alive"]:
                     return self._lost(watch, "the head's supervisor is gone")

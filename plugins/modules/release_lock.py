@@ -124,6 +124,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name
     release_id,
 )
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import find_uv, uv_settings
 
 try:
@@ -185,15 +186,7 @@ def existing_lock(path, inputs):
 def write_lock(path, text):
     """Write the lock all at once: a half lock would become the contract."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lock-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_file(path, text)
 
 
 def main():

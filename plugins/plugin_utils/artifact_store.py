@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 
 
 class ArtifactError(Exception):
@@ -53,14 +53,6 @@ class ArtifactStore:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                    stream.write(content)
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            replace_file(str(path), content)
         except OSError as error:
             raise ArtifactError(f"{path} can't be written: {error.strerror}; set gpufleet_artifacts_dir") from error

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from typing import Any
+
+from .files import replace_file
 
 
 class RunDirectory:
@@ -46,15 +47,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 def write_json(path: str, value: Any, mode: int = 0o644) -> None:
     """Replace the file in one step, so that a reader never sees half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, sort_keys=True)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_file(path, json.dumps(value, indent=1, sort_keys=True), mode)
 
 
 def run_directories(runs: str) -> list[RunDirectory]:

@@ -33,6 +33,7 @@ _PARTS = (
     "core.log_lines",
     "core.watch_rules",
     "node",
+    "node.files",
     "node.log_reader",
     "node.processes",
     "node.run_directory",
