@@ -115,8 +115,8 @@ class Bed:
     def _start(self, engine: Engine, built: str, name: str, hosts: dict[str, str]) -> None:
         container = self.container(name)
         if not engine.succeeds("container", "inspect", container):
-            where = ["--name", container, "--hostname", name, "--network", self._name, "--ip", hosts[name]]
-            engine.run("run", "--detach", *where, *_rights(engine), built)
+            where = ["--network", self._name, "--ip", hosts[name], "--mac-address", _hardware_address(hosts[name])]
+            engine.run("run", "--detach", "--name", container, "--hostname", name, *where, *_rights(engine), built)
         engine.run("start", container)
 
         # A name of one's own that leads to the loopback is what Debian's installer sets, and what misleads gloo.
@@ -140,6 +140,11 @@ class Bed:
             key = engine.run("exec", self.container(name), "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
             lines.append(f"{address} {' '.join(key.split()[:2])}\n")
         self.known_hosts.write_text("".join(lines))
+
+
+def _hardware_address(address: str) -> str:
+    """The same for every container that gets this address, so that neighbours need not forget the one before it."""
+    return "02:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
 
 
 def _rights(engine: Engine) -> list[str]:
