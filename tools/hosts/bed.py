@@ -35,6 +35,7 @@ class Bed:
         self._state_file = self.folder / "bed.json"
         self.key = self.folder / "key"
         self.known_hosts = self.folder / "known_hosts"
+        self.connections = self.folder / "cp"
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -71,7 +72,12 @@ class Bed:
         engine = self._engine(state)
         for name in names:
             engine.run("rm", "--force", "--time=0", self.container(name))
+        self.forget_connections()
         self.up(len(state["hosts"]))
+
+    def forget_connections(self) -> None:
+        """Have the next command connect anew: ssh would go on using what it left open for a minute."""
+        shutil.rmtree(self.connections, ignore_errors=True)
 
     def down(self) -> None:
         """End every host and take away all that `up` has made, also what an interrupted one left."""
