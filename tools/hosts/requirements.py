@@ -39,7 +39,10 @@ def missing() -> str:
     if packages:
         return f"test hosts need more packages: sudo apt-get install --no-install-recommends {' '.join(packages)}"
     if os.geteuid() != 0 and (is_needed() or not shutil.which("docker")):
-        return "test hosts need root, since their addresses must be reachable from here: run this with sudo"
+        return (
+            "test hosts need root, since their addresses must be reachable from here: run this with sudo. "
+            "The other tests need none: .venv/bin/pytest tests/unit tests/integration"
+        )
     return ""
 
 
