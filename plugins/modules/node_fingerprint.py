@@ -62,6 +62,10 @@ options:
     description: Where they reach the head.
     type: str
     required: true
+  login_address:
+    description: Where the controller connects to. Empty where it does so without a network.
+    type: str
+    default: ""
   supervisor:
     description: What the run's supervisors run under, as for M(gpufleet.axolotl.run_start).
     type: str
@@ -84,7 +88,7 @@ fingerprint:
   description:
     - C(machine) (identity, hostname, uid), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
       C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs),
-      C(network) (interfaces, default_route, ssh, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
+      C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
       gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
   returned: always
   type: dict
@@ -134,6 +138,7 @@ def main() -> None:
             "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "default": "cuda"},
             "address": {"type": "str", "required": True},
             "head_address": {"type": "str", "required": True},
+            "login_address": {"type": "str", "default": ""},
             "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
         },
         supports_check_mode=True,
@@ -154,7 +159,7 @@ def main() -> None:
             "devices": probe_hardware.devices(options["accelerator"]),
             "ports": {str(port): port_state(port, bool(active)) for port in options["ports"]},
             "active_runs": active,
-            "network": probe_network.read(options["address"], options["head_address"]),
+            "network": probe_network.read(options["address"], options["head_address"], options["login_address"]),
             "limits": probe_limits.read(options["supervisor"]),
             "infiniband": {**probe_infiniband.read(), "counters": errors.close()},
         },

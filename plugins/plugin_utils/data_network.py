@@ -221,7 +221,7 @@ def _carries_data(plan: Plan, port: Port, network: Mapping[str, Any], interface:
     """
     gids = [gid for gid in port.gids if not in_networks(gid["address"], plan["management_networks"])]
     devices = {gid["netdev"] for gid in gids}
-    if not gids or network["ssh"] in devices:
+    if not gids or network["login"] in devices:
         return False
     return interface in devices or network["default_route"] not in devices
 

@@ -157,7 +157,7 @@ def _management(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     likely: dict[str, list[str]] = {}
     for node, fingerprint in fingerprints.items():
         network = fingerprint["network"]
-        login = network["ssh"] or network["default_route"]
+        login = network["login"] or network["default_route"]
         for use in uses(plan, node, fingerprint):
             for name in use.matched:
                 own = data_network.addresses_of(network, name)

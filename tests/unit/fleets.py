@@ -111,7 +111,7 @@ def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, An
             },
             "left_out": 0,
             "default_route": "eth0",
-            "ssh": "eth0",
+            "login": "eth0",
             "address": {"name": node, "resolved": [address], "error": None, "interface": "ib0"},
             "head": {
                 "name": plan["head_address"],

@@ -32,16 +32,19 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 Addresses = Mapping[str, "list[str]"]
 
 
-def read(address: str, head_address: str, sysfs: str = "/sys", proc: str = "/proc") -> dict[str, Any]:
+def read(
+    address: str, head_address: str, login_address: str = "", sysfs: str = "/sys", proc: str = "/proc"
+) -> dict[str, Any]:
     """Everything about the network of this host.
 
     Args:
         address: where peers reach this node, a name or an IP address.
         head_address: where they reach the head.
+        login_address: where the controller connects to, for a login whose own environment does not say; or empty.
 
     Returns:
         interfaces (name to addresses with prefix, mtu, speed in Mb/s, state, up, loopback and kind), left_out (how
-        many interfaces are not listed), default_route and ssh (names of interfaces, or None), and for address and
+        many interfaces are not listed), default_route and login (names of interfaces, or None), and for address and
         head what the name resolves to here (name, resolved, error) and the interface that carries it; head's is the
         interface from which packets to it leave.
     """
@@ -54,7 +57,7 @@ def read(address: str, head_address: str, sysfs: str = "/sys", proc: str = "/pro
         "interfaces": {name: every[name] for name in kept},
         "left_out": len(every) - len(kept),
         "default_route": _default_route(proc),
-        "ssh": _ssh_interface(addresses),
+        "login": _login(login_address, addresses),
         "address": {**here, "interface": _carrier(here["resolved"], addresses)},
         "head": {**head, "interface": _way_to(head["resolved"], addresses)},
     }
@@ -186,11 +189,12 @@ def _way_to(wanted: list[str], addresses: Addresses) -> str | None:
     return None
 
 
-def _ssh_interface(addresses: Addresses) -> str | None:
-    """The interface by which Ansible has come (SSH_CONNECTION: client, its port, server, its port; ssh(1))."""
-    words = os.environ.get("SSH_CONNECTION", "").split()
+def _login(address: str, addresses: Addresses) -> str | None:
+    """The interface by which Ansible has come; sudo keeps SSH_CONNECTION from us, and NAT makes the address another."""
+    words = os.environ.get("SSH_CONNECTION", "").split()  # client, its port, server, its port (ssh(1))
+    wanted = words[2:3] or (resolve(address)["resolved"] if address else [])
     try:
-        return _carrier(words[2:3], addresses)
+        return _carrier([item for item in wanted if not ipaddress.ip_address(item).is_loopback], addresses)
     except ValueError:
         return None
 

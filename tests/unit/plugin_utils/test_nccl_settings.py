@@ -180,10 +180,10 @@ def test_an_adapter_of_the_default_route_is_left_out_unless_it_has_the_data_addr
     rail, frontend = roce_port("198.51.100.2", netdev="eth1"), roce_port("203.0.113.2", netdev="eth2")
     plan, prints = on_roce(mlx5_0=rail, mlx5_1=frontend)
     for fingerprint in prints.values():
-        fingerprint["network"].update(ssh=None, default_route="eth2")
+        fingerprint["network"].update(login=None, default_route="eth2")
     assert values(plan, prints)["NCCL_IB_HCA"] == "=mlx5_0"
     for fingerprint in prints.values():
-        fingerprint["network"].update(ssh=None, default_route="eth1")
+        fingerprint["network"].update(login=None, default_route="eth1")
     assert values(plan, prints)["NCCL_IB_HCA"] == "=mlx5_0,mlx5_1"
 
 
@@ -198,7 +198,7 @@ def test_an_adapter_of_a_management_network_is_left_out() -> None:
 def test_the_only_adapter_carries_the_training_though_it_carries_the_login() -> None:
     plan, prints = on_roce(mlx5_0=roce_port("198.51.100.2", netdev="eth1"))
     for fingerprint in prints.values():
-        fingerprint["network"].update(ssh="eth1", default_route="eth1")
+        fingerprint["network"].update(login="eth1", default_route="eth1")
     assert values(plan, prints)["NCCL_IB_HCA"] == "=mlx5_0"
 
 

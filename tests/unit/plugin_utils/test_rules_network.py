@@ -161,7 +161,7 @@ def test_without_a_login_the_default_route_tells() -> None:
     plan, prints = fleet()
     on_the_logins_interface(prints, *prints)
     for fingerprint in prints.values():
-        fingerprint["network"].update(ssh=None)
+        fingerprint["network"].update(login=None)
     assert one(plan, prints).id == "interface_management"
     for fingerprint in prints.values():
         fingerprint["network"].update(default_route="ib0")
@@ -234,7 +234,7 @@ def test_the_mtu_of_other_interfaces_does_not_matter() -> None:
 def test_a_node_of_which_nothing_is_known_is_no_matter_here() -> None:
     plan, prints = fleet()
     for fingerprint in prints.values():
-        fingerprint["network"].update(interfaces={}, ssh=None, default_route=None)
+        fingerprint["network"].update(interfaces={}, login=None, default_route=None)
         fingerprint["network"]["address"].update(resolved=[], interface=None, error="Name or service not known")
         fingerprint["network"]["head"].update(resolved=[], interface=None, error="Name or service not known")
     assert rules_preflight.examine(plan, prints) == []

@@ -46,8 +46,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(tree: Path, address: str = "198.51.100.11", head: str = "127.0.0.1") -> dict[str, Any]:
-    return probe_network.read(address, head, str(tree / "sys"), str(tree / "proc"))
+def read(tree: Path, address: str = "198.51.100.11", head: str = "127.0.0.1", login: str = "") -> dict[str, Any]:
+    return probe_network.read(address, head, login, str(tree / "sys"), str(tree / "proc"))
 
 
 def test_interfaces_are_as_sysfs_shows_them(tree: Path) -> None:
@@ -124,11 +124,15 @@ def test_a_resolver_that_does_not_answer(tree: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_login_comes_by_an_interface(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(tree)["ssh"] is None
-    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50514 192.0.2.11 22")
-    assert read(tree)["ssh"] == "eth0"
-    monkeypatch.setenv("SSH_CONNECTION", "what?")
-    assert read(tree)["ssh"] is None
+    assert read(tree)["login"] is None
+    # sudo keeps the variable away: then the address that the controller dials tells, if it is one of this host.
+    assert read(tree, login="192.0.2.11")["login"] == "eth0"
+    assert read(tree, login="203.0.113.1")["login"] is None
+    assert read(tree, login="127.0.0.1")["login"] is None
+    monkeypatch.setenv("SSH_CONNECTION", "198.51.100.1 50514 198.51.100.11 22")
+    assert read(tree, login="192.0.2.11")["login"] == "ib0"
+    monkeypatch.setenv("SSH_CONNECTION", "what? is this?")
+    assert read(tree)["login"] is None
 
 
 def test_the_default_route(tree: Path) -> None:
