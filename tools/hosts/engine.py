@@ -25,6 +25,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 [network]
 network_backend = "netavark"
+network_config_dir = "{folder}/networks"
 """
 
 
@@ -43,7 +44,7 @@ class Engine:
             storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "run")]
             self._command = lab.command(self.kind, *storage)
             configuration = folder / "containers.conf"
-            configuration.write_text(CONTAINERS_CONF)
+            configuration.write_text(CONTAINERS_CONF.format(folder=folder))
             self._environment["CONTAINERS_CONF"] = str(configuration)
 
     def run(self, *arguments: str, timeout: float | None = None) -> str:
