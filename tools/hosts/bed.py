@@ -71,7 +71,7 @@ class Bed:
         state = self._state()
         engine = self._engine(state)
         for name in names:
-            engine.run("rm", "--force", "--time=0", self.container(name))
+            engine.remove(self.container(name))
         self.forget_connections()
         self.up(len(state["hosts"]))
 
@@ -85,7 +85,7 @@ class Bed:
         if state:
             engine = self._engine(state)
             for name in state["hosts"]:
-                engine.succeeds("rm", "--force", "--time=0", self.container(name))
+                engine.remove(self.container(name))
             engine.succeeds("network", "rm", self._name)
             if state["lab"]:
                 Lab(self.folder / "lab", self._name).down()
