@@ -154,10 +154,14 @@ def _hardware_address(address: str) -> str:
 
 
 def _rights(engine: Engine) -> list[str]:
-    """What systemd as init and a firewall need; docker leaves cgroups read-only to any container that has less."""
-    if engine.kind == "docker":
-        return ["--privileged", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock"]
-    return ["--systemd=always", "--cap-add=NET_ADMIN,SYS_ADMIN", "--no-hosts"]
+    """What systemd as init and a firewall need. podman knows what systemd wants; docker has to be told."""
+    rights = ["--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--stop-signal=SIGRTMIN+3"]
+    if engine.kind == "podman":
+        return [*rights, "--systemd=always", "--no-hosts"]
+    # Docker shows a container its own control groups read-only, and its profiles keep systemd from mounting.
+    cgroups = ["--cgroupns=private", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    profiles = ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
+    return [*rights, *cgroups, *profiles, "--tmpfs=/run", "--tmpfs=/run/lock"]
 
 
 def _without_dns(engine: Engine) -> list[str]:
