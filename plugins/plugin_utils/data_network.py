@@ -53,7 +53,7 @@ def data_interface(plan: Plan, node: str, fingerprint: Fingerprint) -> Chosen:
     if part["interface"]:
         return Chosen(part["interface"], "axolotl_interface names it")
     carrier = network["address"]["interface"]
-    if carrier and (on_one_machine(plan) or not is_loopback(network, carrier)):
+    if carrier and (not is_loopback(network, carrier) or on_one_machine(plan)):
         return Chosen(carrier, f"it carries {part['address']}, the node's address")
     # A host's own name often leads to the loopback on the host itself; the way to the head tells all the same.
     way = network["head"]["interface"]
