@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from .nccl_names import NameList
 
 INFINIBAND, ETHERNET = "InfiniBand", "Ethernet"
 """Link layers that NCCL takes; a port with another one does not count (src/transport/net_ib/init.cc)."""
+DERIVED = {"cpu": {"GLOO_SOCKET_IFNAME"}, "cuda": {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"}}
+"""Accelerator to the variables that name the interface; on CPU the trainers meet over gloo alone."""
 ACTIVE = "ACTIVE"
 ROCE_V2 = "RoCE v2"
 
@@ -125,7 +128,7 @@ def selection(plan: Plan, node: str) -> Selection:
     """What the inventory says about the adapters of a node."""
     variables, hcas = environment(plan, node), plan["nodes"][node]["hcas"]
     network = variables.get("NCCL_NET", "")
-    if variables.get("NCCL_IB_DISABLE", "0").strip() not in ("", "0"):
+    if re.fullmatch(r"\s*[+-]?0*[1-9]\d*\s*", variables.get("NCCL_IB_DISABLE", "")):  # a number that is not 0
         return Selection(None, "NCCL_IB_DISABLE", off=True)
     if network.lower() == "socket":
         return Selection(None, "NCCL_NET", off=True)

@@ -59,7 +59,7 @@ def uses(plan: Plan, node: str, fingerprint: Fingerprint) -> list[Use]:
             matched = tuple(name for name in known if known[name]["addresses"] and listed.matches(name))
             found.append(Use("NCCL_SOCKET_IFNAME", pattern, matched))
     derived = data_network.data_interface(plan, node, fingerprint).interface
-    if derived and not found:
+    if derived and not part["interface"] and not data_network.DERIVED[plan["accelerator"]] <= set(variables):
         found.append(Use("axolotl_address", derived, _those(known, derived)))
     return found
 

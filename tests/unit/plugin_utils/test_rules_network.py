@@ -37,6 +37,7 @@ def one(plan: Plan, prints: Fingerprints) -> Finding:
 def without(prints: Fingerprints, node: str, name: str) -> None:
     del interfaces(prints, node)[name]
     prints[node]["network"]["address"].update(interface=None)
+    prints[node]["network"]["head"].update(interface=None)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,13 @@ def test_a_loopback_among_several_machines() -> None:
     finding = one(plan, prints)
     assert (finding.id, finding.hosts) == ("interface_loopback", ("node0", "node1", "node2"))
     assert "GLOO_SOCKET_IFNAME" in finding.remedy
+
+
+@pytest.mark.parametrize("by_hand", [{"GLOO_SOCKET_IFNAME": "eth0"}, {"NCCL_SOCKET_IFNAME": "=eth0"}])
+def test_what_is_derived_is_checked_beside_what_is_set_by_hand(by_hand: dict[str, str]) -> None:
+    plan, prints = fleet(environment=by_hand)
+    interfaces(prints, "node1")["ib0"]["up"] = False
+    assert "interface_down" in [finding.id for finding in rules_preflight.examine(plan, prints)]
 
 
 def test_a_loopback_is_right_where_there_is_one_machine() -> None:
