@@ -9,6 +9,7 @@ What is read here is typed and complete; everything wrong is a finding, and all 
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -139,6 +140,21 @@ def environment(value: Any) -> dict[str, str]:
     return {name: str(item) for name, item in variables.items()}
 
 
+def networks(value: Any) -> list[str]:
+    """A network wider than /8 is no data network but a mistake that would open a node to the world."""
+    expected = "a list of IP addresses and of networks in CIDR form, none wider than /8"
+    if not isinstance(value, list):
+        raise InvalidValue(expected)
+    for item in value:
+        try:
+            wide = ipaddress.ip_network(text(item)).prefixlen < 8
+        except ValueError as error:  # InvalidValue is one, too
+            raise InvalidValue(f"{expected}: {error}") from None
+        if wide or "%" in item:
+            raise InvalidValue(f"{expected}: {item} is none")
+    return [str(item) for item in value]
+
+
 def training_files(value: Any) -> list[dict[str, str]]:
     if not isinstance(value, list):
         raise InvalidValue("a list of {src, dest, storage}")
@@ -191,6 +207,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Address by which peers reach the node; default: ansible_host, else its name.",
         per_node=True,
     ),
+    Setting(
+        "axolotl_peer_addresses",
+        networks,
+        [],
+        "Further addresses or networks of the node on the data networks, for its peers' firewalls.",
+        per_node=True,
+    ),
     # The release
     Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
     Setting("axolotl_commit", full_sha, REQUIRED, "Full SHA of the commit that every node runs."),
@@ -230,6 +253,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
     Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
     Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    # The firewall
+    Setting(
+        "axolotl_firewall",
+        one_of("auto", "firewalld", "ufw", "nftables", "none"),
+        "auto",
+        "The firewall to open between the nodes.",
+    ),
     # Supervision
     Setting("axolotl_supervisor", one_of("auto", "systemd", "process"), "auto", "What the supervisors run under."),
     Setting("axolotl_join_timeout", SECONDS, 120, "Seconds for all supervisors to meet before anything starts."),
