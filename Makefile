@@ -5,15 +5,21 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test lint clean $(LINTERS)
 
 help: ## Say what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## Make .venv: this collection, live from this folder, with all tools
 
 demo: setup ## Take two nodes on this machine to a verified training run
 	@$(BIN)/python tools/demo.py
+
+hosts: setup ## Bring N systemd hosts up on this machine for work by hand (make hosts N=4)
+	@$(BIN)/python -m tools.hosts up --count $(or $(N),3)
+
+hosts-down: setup ## Take those hosts down again
+	@$(BIN)/python -m tools.hosts down
 
 test: setup lint ## Run every check: lint, then unit and integration tests
 	@$(BIN)/pytest
@@ -23,8 +29,9 @@ lint: setup ## Check code and YAML, without network once the tools are there
 		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(LINTERS)
 
 clean: ## Remove all that make has made
+	@if [ -d .hosts ]; then $(BIN)/python -m tools.hosts down; fi
 	@rm -rf .venv .venv-path .cache .demo .ansible .hypothesis artifacts dist tests/output
-	@rm -f inventories/local/group_vars/axolotl_nodes/machine.yml
+	@rm -f inventories/*/group_vars/axolotl_nodes/machine.yml inventories/hosts/hosts.yml
 	@rm -f gpufleet-axolotl-*.tar.gz changelogs/.plugin-cache.yaml
 	@find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 

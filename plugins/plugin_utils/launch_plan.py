@@ -76,6 +76,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
     peer_addresses, peer_names = peers.addresses(values)
     plan: dict[str, Any] = {
         "run_id": run_id,
+        "user": fleet.user,
+        "root_for": _root_for(fleet),
         "repository": fleet.repository,
         "commit": fleet.commit,
         "extras": fleet.extras,
@@ -119,6 +121,11 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
     for node in order:
         plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
     return plan
+
+
+def _root_for(fleet: Values) -> list[str]:
+    """The settings for which provision needs root on the nodes."""
+    return [f"axolotl_user is {fleet.user}"] if fleet.user else []
 
 
 def address(node: str, known: Values) -> str:

@@ -87,6 +87,13 @@ def full_sha(value: Any) -> str:
         ) from None
 
 
+def account(value: Any) -> str:
+    """The name of an account without rights, as useradd takes it; empty for the one that connects."""
+    if not re.fullmatch(r"(?:[a-z_][a-z0-9_-]{0,31})?", text(value)) or value == "root":
+        raise InvalidValue("the name of an account (a-z, 0-9, _ and -, at most 32 characters) that is not root")
+    return str(value)
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -213,6 +220,12 @@ SETTINGS: tuple[Setting, ...] = (
         [],
         "Further addresses or networks of the node on the data networks, for its peers' firewalls.",
         per_node=True,
+    # The account
+    Setting(
+        "axolotl_user",
+        account,
+        "",
+        "Account that owns axolotl_root and runs the trainers, made by provision; empty: the one that connects.",
     ),
     # The release
     Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
