@@ -125,7 +125,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
 
 def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
-    return [f"axolotl_user is {fleet.user}"] if fleet.user else []
+    user = [f"axolotl_user is {fleet.user}"] if fleet.user else []
+    return user + ([] if fleet.firewall == "none" else [f"axolotl_firewall is {fleet.firewall}"])
 
 
 def address(node: str, known: Values) -> str:
@@ -342,4 +343,5 @@ def _check_peers(values: Mapping[str, Values]) -> list[Finding]:
         return []
     hosts = tuple(node for node, known in values.items() if address(node, known) in names)
     remedy = "set axolotl_address of these nodes to their IP address on the data network"
-    return [Finding("peer_unresolved", hosts, f"IP addresses, to open {fleet.firewall} to", ", ".join(names[:8]), remedy)]
+    expected = f"IP addresses, to open {fleet.firewall} to"
+    return [Finding("peer_unresolved", hosts, expected, ", ".join(names[:8]), remedy)]

@@ -220,6 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         [],
         "Further addresses or networks of the node on the data networks, for its peers' firewalls.",
         per_node=True,
+    ),
     # The account
     Setting(
         "axolotl_user",

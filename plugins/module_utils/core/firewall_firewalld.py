@@ -37,6 +37,9 @@ class Runtime(NamedTuple):
     outgoing: bool
 
 
+NOTHING = Runtime({}, {}, False)
+
+
 def files(opening: Opening | None, outgoing: bool) -> dict[str, str]:
     """The permanent configuration: each of our files by its path; one that must not be there has no text."""
     wanted = {f"{CONFIG}/ipsets/{name}.xml": "" for name in SETS.values()}
@@ -62,12 +65,12 @@ def directions(outgoing: bool) -> list[str]:
     return ["in", "out"] if outgoing else ["in"]
 
 
-def lines(permanent: Mapping[str, str], memory: Runtime) -> list[str]:
-    """Both as text, line by line, to compare and to show."""
-    found = [f"{path}: {line}" for path, text in sorted(permanent.items()) for line in text.splitlines()]
-    found += [f"runtime policy {name}: {rule}" for name, rules in sorted(memory.policies.items()) for rule in sorted(rules)]
-    found += [f"runtime ipset {name}: {entry}" for name, entries in sorted(memory.sets.items()) for entry in sorted(entries)]
-    return found
+def text(memory: Runtime) -> str:
+    """What of ours is in memory, line by line, to compare and to show."""
+    lines = []
+    for kind, held in (("policy", memory.policies), ("ipset", memory.sets)):
+        lines += [f"{kind} {name}: {value}\n" for name, values in sorted(held.items()) for value in sorted(values)]
+    return "".join(lines)
 
 
 def _rules(direction: str, opening: Opening) -> list[tuple[str, str, str, str]]:

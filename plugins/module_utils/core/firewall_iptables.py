@@ -27,6 +27,4 @@ def filtering(saved: str) -> list[str]:
             for target in targets.get(chain, [])
         )
 
-    return [
-        chain for chain in ("INPUT", "OUTPUT") if policies.get(chain) == "DROP" or drops(chain, frozenset({chain}))
-    ]
+    return [chain for chain in ("INPUT", "OUTPUT") if policies.get(chain) == "DROP" or drops(chain, frozenset({chain}))]

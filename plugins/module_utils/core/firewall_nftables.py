@@ -125,10 +125,11 @@ _PROTOCOL_OF = {4: "ip", 6: "ip6"}
 
 def wanted(chains: Iterable[Chain], hooks: Mapping[Chain, str], opening: Opening) -> list[str]:
     """What has to be there, one line each."""
-    lines = set()
+    lines: set[str] = set()
     for chain in chains:
         for version in _versions(chain, opening):
-            lines.update(f"{chain.family} {chain.table} {_SET_NAMES[version]}: {peer}" for peer in _set(version, opening))
+            name = f"{chain.family} {chain.table} {_SET_NAMES[version]}"
+            lines.update(f"{name}: {peer}" for peer in opening.of_version(version))
             lines.add(f"{chain}: {_rule(version, hooks[chain], opening)}")
     return sorted(lines)
 
@@ -141,7 +142,7 @@ def addition(chains: Iterable[Chain], hooks: Mapping[Chain, str], opening: Openi
             name = f"{chain.family} {chain.table} {_SET_NAMES[version]}"
             if name not in made:
                 made.add(name)
-                elements = ", ".join(_set(version, opening))
+                elements = ", ".join(opening.of_version(version))
                 lines.append(f"add set {name} {{ type {_SET_TYPES[version]}; flags interval; }}")
                 lines.append(f"flush set {name}")
                 lines.append(f"add element {name} {{ {elements} }}")
@@ -153,10 +154,6 @@ def _versions(chain: Chain, opening: Opening) -> list[int]:
     """The IP versions that the chain sees and that peers have."""
     seen = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}[chain.family]
     return [version for version in seen if opening.of_version(version)]
-
-
-def _set(version: int, opening: Opening) -> tuple[str, ...]:
-    return opening.of_version(version)
 
 
 def _rule(version: int, hook: str, opening: Opening) -> str:
@@ -246,7 +243,8 @@ def _payload_excludes(protocol: str, field: str, right: Any, same: bool, hook: s
         spans = _spans(right)
     except (TypeError, ValueError):
         return False  # a named set or a service's name
-    return not any(first <= high and low <= last for low, high in map(port_range, opening.ports) for first, last in spans)
+    ours = [port_range(port) for port in opening.ports]
+    return not any(first <= high and low <= last for low, high in ours for first, last in spans)
 
 
 def _texts(right: Any) -> set[str]:
@@ -262,8 +260,8 @@ def _is_elsewhere(right: Any, peers: Iterable[str]) -> bool:
         listed = [ipaddress.ip_network(_element_text(item)) for item in items]
     except ValueError:
         return False
-    networks = [ipaddress.ip_network(peer) for peer in peers]
-    return not any(network.version == other.version and network.overlaps(other) for network in networks for other in listed)
+    ours = [ipaddress.ip_network(peer) for peer in peers]
+    return not any(one.version == other.version and one.overlaps(other) for one in ours for other in listed)
 
 
 def _map_may_drop(vmap: Mapping[str, Any]) -> bool:

@@ -19,8 +19,8 @@ MAX_NETWORKS = 64
 _COMMENT = f" comment '{NAME}'"
 
 
-class TooManyNetworks(ValueError):
-    """The peers' addresses don't collapse into few networks; the message says what to do."""
+class CannotOpen(ValueError):
+    """ufw can't let these peers in; the message says what to do."""
 
 
 def found(added: str) -> list[str]:
@@ -34,14 +34,19 @@ def wanted(opening: Opening, outgoing: bool, ipv6: bool) -> list[str]:
     Args:
         opening: what is to be open.
         outgoing: whether ufw filters what the host sends.
-        ipv6: whether ufw filters IPv6 at all.
+        ipv6: whether ufw takes rules for IPv6; where it does not, it drops all of it.
 
     Raises:
-        TooManyNetworks: there would be more than MAX_NETWORKS of a kind.
+        CannotOpen: there would be more than MAX_NETWORKS of a kind, or IPv6 is closed.
     """
-    peers = opening.peers if ipv6 else opening.of_version(4)
+    peers = opening.peers
+    if opening.of_version(6) and not ipv6:
+        raise CannotOpen(
+            f"expected IPV6=yes in /etc/default/ufw, since {opening.of_version(6)[0]} is among the peers, and found "
+            "ufw dropping all of IPv6: set it there and run ufw reload, or give the nodes IPv4 addresses"
+        )
     if len(peers) > MAX_NETWORKS:
-        raise TooManyNetworks(
+        raise CannotOpen(
             f"the peers are {len(peers)} networks, and ufw, which knows no sets, would need a rule for each: expected "
             f"at most {MAX_NETWORKS}. Give nodes consecutive addresses, or name the networks that hold only them once "
             "in axolotl_peer_addresses, which swallows the addresses in them; or use firewalld or nftables."
@@ -65,8 +70,8 @@ def filters_outgoing(status: str) -> bool:
     return bool(default or rule)
 
 
-def filters_ipv6(defaults: str) -> bool:
-    """Read /etc/default/ufw: without IPV6=yes ufw leaves IPv6 alone."""
+def takes_ipv6(defaults: str) -> bool:
+    """Read /etc/default/ufw: without IPV6=yes ufw drops all of IPv6 and takes no rule for it."""
     return re.search(r"""^IPV6=["']?yes["']?\s*$""", defaults, re.MULTILINE | re.IGNORECASE) is not None
 
 
