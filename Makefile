@@ -5,7 +5,7 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo hosts hosts-down test lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test test-hosts lint clean $(LINTERS)
 
 help: ## Say what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,8 +21,13 @@ hosts: setup ## Bring N systemd hosts up on this machine for work by hand (make 
 hosts-down: setup ## Take those hosts down again
 	@$(BIN)/python -m tools.hosts down
 
-test: setup lint ## Run every check: lint, then unit and integration tests
+test: setup lint ## Run every check: lint, then the unit, integration and host tests
+	@$(BIN)/python -m tools.hosts check
 	@$(BIN)/pytest
+
+test-hosts: setup ## Run the tests on real hosts alone: bring them up, try everything, take them down
+	@$(BIN)/python -m tools.hosts check
+	@$(BIN)/pytest tests/hosts
 
 lint: setup ## Check code and YAML, without network once the tools are there
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory --keep-going --jobs=2 \

@@ -113,6 +113,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "overrides": fleet.overrides,
         "train_options": [option.partition("=")[0] for option in launcher_torchrun.override_options(fleet.overrides)],
         "expected_tokens": fleet.expected_tokens,
+        "management_networks": fleet.management_networks,
         "supervisor": fleet.supervisor,
         "follow": fleet.follow,
         "follow_interval": fleet.follow_interval,
@@ -145,6 +146,8 @@ def _node(
         "rank": rank,
         "machine": known.machine or node,
         "address": address(node, known),
+        "interface": known.interface,
+        "hcas": known.hcas,
         "root": known.root,
         "paths": {
             **paths._asdict(),
@@ -153,6 +156,7 @@ def _node(
             "output_dir": os.path.normpath(os.path.join(paths.work, str(output_dir))) if output_dir else "",
             "run": paths.run(plan["run_id"]),
         },
+        "derived": {},  # by preflight, from what the node is made of (nccl_settings.py)
         "start": None,
     }
     if release:

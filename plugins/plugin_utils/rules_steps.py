@@ -24,13 +24,13 @@ def reached(plan: Mapping[str, Any], results: Results, root: Results) -> Judgeme
     """Before anything is changed: every node that takes part answers, and gives root where the settings need it."""
     taking_part = {node: result for node, result in results.items() if result is not None}
     answers = readings.read(taking_part, "ping", "connecting")
-    asked = {node: root[node] for node in answers.values if root.get(node) and not root[node].get("skipped")}
     denied: dict[str, list[str]] = {}
-    for node, result in asked.items():
-        if result.get("ping") != "pong":
+    for node in answers.values:
+        result = root.get(node) or {"skipped": True}
+        if not result.get("skipped") and result.get("ping") != "pong":
             denied.setdefault(readings.first_line(result), []).append(node)
     remedy = (
-        "let the account that connects (ansible_user) use sudo, with ansible_become_password from a vault where it asks "
+        "let the account that connects (ansible_user) use sudo, with ansible_become_password in a vault where it asks "
         "for one; or do by hand what root is needed for, and take the setting back"
     )
     expected = f"root by become, since {' and '.join(plan['root_for'])}" if denied else ""

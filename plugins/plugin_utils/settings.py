@@ -147,21 +147,6 @@ def environment(value: Any) -> dict[str, str]:
     return {name: str(item) for name, item in variables.items()}
 
 
-def networks(value: Any) -> list[str]:
-    """A network wider than /8 is no data network but a mistake that would open a node to the world."""
-    expected = "a list of IP addresses and of networks in CIDR form, none wider than /8"
-    if not isinstance(value, list):
-        raise InvalidValue(expected)
-    for item in value:
-        try:
-            wide = ipaddress.ip_network(text(item)).prefixlen < 8
-        except ValueError as error:  # InvalidValue is one, too
-            raise InvalidValue(f"{expected}: {error}") from None
-        if wide or "%" in item:
-            raise InvalidValue(f"{expected}: {item} is none")
-    return [str(item) for item in value]
-
-
 def training_files(value: Any) -> list[dict[str, str]]:
     if not isinstance(value, list):
         raise InvalidValue("a list of {src, dest, storage}")
@@ -179,6 +164,39 @@ def _training_file(value: Any) -> dict[str, str]:
     if storage == "copy" and not entry.get("src"):
         raise InvalidValue("src for each training file that is to be copied")
     return {"src": text(entry.get("src", "")), "dest": filled(entry["dest"]), "storage": storage}
+
+
+def interface(value: Any) -> str:
+    """IFNAMSIZ of include/uapi/linux/if.h is 16, with the closing NUL; / and spaces are refused by the kernel."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^\s/:,=^]{1,15}", value):
+        raise InvalidValue("the name of one network interface")
+    return value
+
+
+def hcas(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) and re.fullmatch(r"[^\s/:,=^]+(:\d{1,3})?", item) for item in value
+    ):
+        raise InvalidValue("a list of adapters such as mlx5_0")
+    return [str(item) for item in value]
+
+
+def networks(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise InvalidValue("a list of networks such as 192.0.2.0/24")
+    try:
+        return [str(ipaddress.ip_network(text(item))) for item in value]
+    except ValueError as error:
+        raise InvalidValue(f"a list of networks such as 192.0.2.0/24 ({error})") from None
+
+
+def peer_networks(value: Any) -> list[str]:
+    """A network wider than /8 is no data network but a mistake that would open a node to the world."""
+    found = networks(value)
+    for item in found:
+        if ipaddress.ip_network(item).prefixlen < 8 or "%" in item:
+            raise InvalidValue(f"a list of networks such as 192.0.2.0/24 (not {item}: wider than /8, or with a zone)")
+    return found
 
 
 PORT = whole(1024, 65535)  # below 1024 a process needs privileges to listen
@@ -212,13 +230,6 @@ SETTINGS: tuple[Setting, ...] = (
         filled,
         None,
         "Address by which peers reach the node; default: ansible_host, else its name.",
-        per_node=True,
-    ),
-    Setting(
-        "axolotl_peer_addresses",
-        networks,
-        [],
-        "Further addresses or networks of the node on the data networks, for its peers' firewalls.",
         per_node=True,
     ),
     # The account
@@ -267,12 +278,40 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
     Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
     Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    # The network
+    Setting(
+        "axolotl_interface",
+        interface,
+        None,
+        "Interface that carries the training; default: the one with the node's address.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_hcas",
+        hcas,
+        None,
+        "InfiniBand or RoCE adapters that carry it; default: derived; empty: none.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_management_networks",
+        networks,
+        [],
+        "Networks that must not carry it.",
+    ),
     # The firewall
     Setting(
         "axolotl_firewall",
         one_of("auto", "firewalld", "ufw", "nftables", "none"),
         "auto",
         "The firewall to open between the nodes.",
+    ),
+    Setting(
+        "axolotl_peer_addresses",
+        peer_networks,
+        [],
+        "Further addresses of the node, or networks, from which its traffic comes to its peers.",
+        per_node=True,
     ),
     # Supervision
     Setting("axolotl_supervisor", one_of("auto", "systemd", "process"), "auto", "What the supervisors run under."),

@@ -9,16 +9,19 @@ taken down again. Each test file starts with the hosts that it needs bare.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from support.fleet import Fleet
+from support.fleet import LOCAL, Fleet
 
-from tools.hosts import BED
+from tools.hosts import BED, PROJECT
 from tools.hosts.bed import Bed
-from tools.hosts.inventory import document
+from tools.hosts.inventory import FOLDER, document
 from tools.hosts.requirements import missing
 
 NODES = ["host0", "host1", "host2"]
@@ -53,8 +56,16 @@ def fleet(bed: Bed, tmp_path: Path) -> Fleet:
 
 
 @pytest.fixture
-def inventory(bed: Bed, tmp_path: Path) -> Path:
-    """Three hosts as nodes and one stranger; connection only, settings come with the test."""
-    path = tmp_path / "hosts.yml"
-    path.write_text(yaml.safe_dump(document(bed, NODES, [STRANGER]), sort_keys=False))
-    return path
+def inventory(bed: Bed, local_files: Path, tmp_path: Path) -> Path:
+    """A folder: three hosts as nodes, one stranger, and the settings of inventories/hosts. A test may change it."""
+    folder = tmp_path / "inventory"
+    shutil.copytree(FOLDER / "group_vars", folder / "group_vars")
+    (folder / "hosts.yml").write_text(yaml.safe_dump(document(bed, NODES, [STRANGER]), sort_keys=False))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_files() -> Path:
+    """The demo's repository, model and data on this machine, from which provision takes what the hosts get."""
+    subprocess.run([sys.executable, str(PROJECT / "tools" / "local_nodes.py")], check=True)
+    return LOCAL

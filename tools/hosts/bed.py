@@ -35,6 +35,7 @@ class Bed:
         self._state_file = self.folder / "bed.json"
         self.key = self.folder / "key"
         self.known_hosts = self.folder / "known_hosts"
+        self.connections = self.folder / "cp"
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -70,8 +71,13 @@ class Bed:
         state = self._state()
         engine = self._engine(state)
         for name in names:
-            engine.run("rm", "--force", "--time=0", self.container(name))
+            engine.remove(self.container(name))
+        self.forget_connections()
         self.up(len(state["hosts"]))
+
+    def forget_connections(self) -> None:
+        """Have the next command connect anew: ssh would go on using what it left open for a minute."""
+        shutil.rmtree(self.connections, ignore_errors=True)
 
     def down(self) -> None:
         """End every host and take away all that `up` has made, also what an interrupted one left."""
@@ -79,7 +85,7 @@ class Bed:
         if state:
             engine = self._engine(state)
             for name in state["hosts"]:
-                engine.succeeds("rm", "--force", "--time=0", self.container(name))
+                engine.remove(self.container(name))
             engine.succeeds("network", "rm", self._name)
             if state["lab"]:
                 Lab(self.folder / "lab", self._name).down()
@@ -148,10 +154,14 @@ def _hardware_address(address: str) -> str:
 
 
 def _rights(engine: Engine) -> list[str]:
-    """What systemd as init and a firewall need; docker leaves cgroups read-only to any container that has less."""
-    if engine.kind == "docker":
-        return ["--privileged", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock"]
-    return ["--systemd=always", "--cap-add=NET_ADMIN,SYS_ADMIN", "--no-hosts"]
+    """What systemd as init and a firewall need. podman knows what systemd wants; docker has to be told."""
+    rights = ["--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--stop-signal=SIGRTMIN+3"]
+    if engine.kind == "podman":
+        return [*rights, "--systemd=always", "--no-hosts"]
+    # Docker shows a container its own control groups read-only, and its profiles keep systemd from mounting.
+    cgroups = ["--cgroupns=private", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    profiles = ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
+    return [*rights, *cgroups, *profiles, "--tmpfs=/run", "--tmpfs=/run/lock"]
 
 
 def _without_dns(engine: Engine) -> list[str]:

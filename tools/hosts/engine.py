@@ -25,6 +25,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 [network]
 network_backend = "netavark"
+network_config_dir = "{folder}/networks"
 """
 
 
@@ -43,7 +44,7 @@ class Engine:
             storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "run")]
             self._command = lab.command(self.kind, *storage)
             configuration = folder / "containers.conf"
-            configuration.write_text(CONTAINERS_CONF)
+            configuration.write_text(CONTAINERS_CONF.format(folder=folder))
             self._environment["CONTAINERS_CONF"] = str(configuration)
 
     def run(self, *arguments: str, timeout: float | None = None) -> str:
@@ -60,6 +61,11 @@ class Engine:
     def succeeds(self, *arguments: str, timeout: float | None = None) -> bool:
         """Whether a command exits with 0; what it says is not shown."""
         return self._call(arguments, timeout).returncode == 0
+
+    def remove(self, container: str) -> None:
+        """End a container at once and take it away; one that is not there is no error."""
+        at_once = ["--time=0"] if self.kind == "podman" else []  # docker's way of forcing it waits for nothing
+        self.succeeds("rm", "--force", *at_once, container)
 
     def _call(self, arguments: tuple[str, ...], timeout: float | None) -> subprocess.CompletedProcess[str]:
         command = [*self._command, *arguments]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ def connection(bed: Bed) -> dict[str, Any]:
         "ansible_user": ADMINISTRATOR,
         "ansible_ssh_private_key_file": str(bed.key),
         "ansible_ssh_common_args": " ".join(f"-o {option}={value}" for option, value in ssh.items()),
+        # ansible-runner and molecule switch it off by default; a variable is stronger than their environment.
+        "ansible_host_key_checking": True,
+        "ansible_control_path_dir": str(bed.connections),
         "ansible_python_interpreter": "/usr/bin/python3",
     }
 
 
-def document(bed: Bed, nodes: list[str], strangers: list[str] | None = None) -> dict[str, Any]:
+def document(bed: Bed, nodes: Sequence[str], strangers: Sequence[str] = ()) -> dict[str, Any]:
     """An inventory with `nodes` as the fleet, in this order, and `strangers` outside of it."""
-    groups = {"axolotl_nodes": nodes, "strangers": strangers or []}
+    groups = {"axolotl_nodes": nodes, "strangers": strangers}
     children = {
         group: {"hosts": {name: {"ansible_host": bed.hosts[name]} for name in names}}
         for group, names in groups.items()
@@ -37,8 +41,10 @@ def document(bed: Bed, nodes: list[str], strangers: list[str] | None = None) -> 
     return {"all": {"vars": connection(bed), "children": children}}
 
 
-def write_inventory(bed: Bed) -> Path:
-    """Write inventories/hosts/hosts.yml with every host of the bed as a node, and give its folder."""
-    text = "---\n# Made by `make hosts`.\n" + yaml.safe_dump(document(bed, list(bed.hosts)), sort_keys=False)
+def write_inventory(bed: Bed, strangers: int = 0) -> Path:
+    """Write inventories/hosts/hosts.yml, in which the last `strangers` hosts are no nodes, and give its folder."""
+    names = list(bed.hosts)
+    nodes, others = names[: len(names) - strangers], names[len(names) - strangers :]
+    text = "---\n# Made by `make hosts`.\n" + yaml.safe_dump(document(bed, nodes, others), sort_keys=False)
     (FOLDER / "hosts.yml").write_text(text)
     return FOLDER

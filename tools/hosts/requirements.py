@@ -24,14 +24,27 @@ IN_A_LAB = {
 }
 
 
+def missing_packages() -> list[str]:
+    """Debian packages without which this machine can't have a bed."""
+    needed = {**EVERYWHERE, **(IN_A_LAB if is_needed() else {})}
+    packages = {package for program, package in needed.items() if not shutil.which(program)}
+    if not is_needed() and not (shutil.which("podman") or shutil.which("docker")):
+        packages.add("podman")
+    return sorted(packages)
+
+
 def missing() -> str:
     """What stands in the way of a bed on this machine, with the command that helps; empty when nothing does."""
-    needed = {**EVERYWHERE, **(IN_A_LAB if is_needed() else {})}
-    packages = sorted({package for program, package in needed.items() if not shutil.which(program)})
-    if not is_needed() and not (shutil.which("podman") or shutil.which("docker")):
-        packages.append("podman")
+    packages = missing_packages()
     if packages:
         return f"test hosts need more packages: sudo apt-get install --no-install-recommends {' '.join(packages)}"
     if os.geteuid() != 0 and (is_needed() or not shutil.which("docker")):
-        return "test hosts need root, since their addresses must be reachable from here: sudo make hosts"
+        return (
+            "test hosts need root, since their addresses must be reachable from here: run this with sudo. "
+            "The other tests need none: .venv/bin/pytest tests/unit tests/integration"
+        )
     return ""
+
+
+if __name__ == "__main__":  # for what runs before there is a virtual environment
+    print(*missing_packages())
