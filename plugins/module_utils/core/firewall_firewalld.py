@@ -9,7 +9,6 @@ them. Policies need firewalld 0.9: firewalld.policies(5), firewalld.ipset(5), fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -171,8 +170,3 @@ def changes(found: Runtime, wanted: Runtime) -> list[tuple[str, list[str], list[
 def needs_reload(found: Runtime, wanted: Runtime) -> bool:
     """Policies and ipsets themselves come into being by a reload alone; all else is changed in memory."""
     return not (set(wanted.policies) <= set(found.policies) and set(wanted.sets) <= set(found.sets))
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """``1.3.3`` as numbers."""
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
