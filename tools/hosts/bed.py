@@ -122,7 +122,18 @@ class Bed:
         container = self.container(name)
         if not engine.succeeds("container", "inspect", container):
             where = ["--network", self._name, "--ip", hosts[name], "--mac-address", _hardware_address(hosts[name])]
-            engine.run("run", "--detach", "--name", container, "--hostname", name, *where, *_rights(engine), built)
+            engine.run(
+                "run",
+                "--detach",
+                "--name",
+                container,
+                "--hostname",
+                name,
+                *where,
+                *_rights(engine),
+                built,
+                *_init(engine),
+            )
         engine.run("start", container)
 
         # A name of one's own that leads to the loopback is what Debian's installer sets, and what misleads gloo.
@@ -158,10 +169,16 @@ def _rights(engine: Engine) -> list[str]:
     rights = ["--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--stop-signal=SIGRTMIN+3"]
     if engine.kind == "podman":
         return [*rights, "--systemd=always", "--no-hosts"]
-    # Docker shows a container its own control groups read-only, and its profiles keep systemd from mounting.
-    cgroups = ["--cgroupns=private", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    # Docker's profiles keep systemd from mounting.
     profiles = ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
-    return [*rights, *cgroups, *profiles, "--tmpfs=/run", "--tmpfs=/run/lock"]
+    return [*rights, *profiles, "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock"]
+
+
+def _init(engine: Engine) -> list[str]:
+    """The host's first program; docker mounts the host's control groups read-only."""
+    if engine.kind == "podman":
+        return []
+    return ["sh", "-c", "mount -o remount,rw /sys/fs/cgroup && exec /sbin/init"]
 
 
 def _without_dns(engine: Engine) -> list[str]:
