@@ -126,8 +126,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
 
 def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
-    user = [f"axolotl_user is {fleet.user}"] if fleet.user else []
-    return user + ([] if fleet.firewall == "none" else [f"axolotl_firewall is {fleet.firewall}"])
+    idle = {"axolotl_user": "", "axolotl_firewall": "none"}
+    return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
 
 
 def address(node: str, known: Values) -> str:
