@@ -38,7 +38,7 @@ class ActionModule(FleetAction):
         return {"changed": False, "relay": dataclasses.asdict(relay), "serve": serve}
 
     def _of_this_relay(self, task_vars: Mapping[str, Any], name: str, digest: str) -> dict[str, Mapping[str, Any]]:
-        """Results of a task that are about this content; a node keeps the result of an earlier relay when it drops out."""
+        """Results of a task about this content: a node that drops out keeps the one of an earlier relay."""
         found = {}
         for node, result in self.results(task_vars, str(self._task.args[name])).items():
             if result and (result.get("failed") or result.get("digest") == digest):

@@ -10,11 +10,11 @@ module: file_fetch
 short_description: Fetches a file or tree from another node, and offers it in turn
 version_added: 0.2.0
 description:
-  - Fetches what is missing or differs at O(path) from a node where M(gpufleet.axolotl.file_server) offers it. An interrupted
-    fetch goes on where it stopped.
+  - Fetches what is missing or differs at O(path) from a node where M(gpufleet.axolotl.file_server) offers it. An
+    interrupted fetch goes on where it stopped.
   - Each file is held against its digest while it is read, and takes its place in one step when it is whole.
-  - A source that does not answer, or gives something else, is no failure; RV(problem) says what happened, so that another
-    source can be tried.
+  - A source that does not answer, or gives something else, is no failure; RV(problem) says what happened, so that
+    another source can be tried.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 options:
@@ -153,8 +153,8 @@ def main():
         with only_one_in(os.path.dirname(params["path"]), params["timeout"]):
             missing = lacking(params["path"], entries, read=True)
             if missing:
-                result["received"], result["problem"] = fetch(params, entries, missing)
-                result["changed"] = result["received"] > 0
+                received, problem = fetch(params, entries, missing)
+                result.update(received=received, problem=problem, changed=received > 0)
         result["held"] = not result["problem"]
         if result["held"] and params["address"]:
             offer = relay_server.Offer(params["path"], entries, params["key"])

@@ -10,8 +10,8 @@ module: file_server
 short_description: Offers a file or tree to other nodes for a while
 version_added: 0.2.0
 description:
-  - When the node holds all O(entries) at O(path), a process of its own serves them, on a port that the kernel chooses, to
-    whoever proves to know O(key). It ends by itself.
+  - When the node holds all O(entries) at O(path), a process of its own serves them, on a port that the kernel chooses,
+    to whoever proves to know O(key). It ends by itself.
   - A node that does not hold them offers nothing, which is no failure.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
@@ -27,8 +27,8 @@ options:
     required: true
   wanted:
     description:
-      - Whether this node needs the content itself. Then all of it is read and held against the digests; for others, whose
-        peers do that when they fetch, sizes are enough.
+      - Whether this node needs the content itself. Then all of it is read and held against the digests; for others,
+        whose peers do that when they fetch, sizes are enough.
     type: bool
     default: false
   address:

@@ -10,10 +10,10 @@ module: relay_round
 short_description: Plans who fetches from whom in the next round of a relay
 version_added: 0.2.0
 description:
-  - Runs once on the controller and reads what M(gpufleet.axolotl.file_server) and M(gpufleet.axolotl.file_fetch) returned on
-    each node.
-  - Every node that holds the content gives it to one that lacks it, so that their number doubles with each round. When no
-    node holds it, one is named to which the controller sends its copy; a second one only when the first was lost.
+  - Runs once on the controller and reads what M(gpufleet.axolotl.file_server) and M(gpufleet.axolotl.file_fetch)
+    returned on each node.
+  - Every node that holds the content gives it to one that lacks it, so that their number doubles with each round. When
+    no node holds it, one is named to which the controller sends its copy; a second one only when the first was lost.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 options:

@@ -10,12 +10,12 @@ module: release_pack
 short_description: Packs all that nodes without internet need for a release, once
 version_added: 0.2.0
 description:
-  - Runs on the controller. Makes one archive with the source at O(commit) as a shallow git repository, one wheel for each
-    package of O(lock), the wheel of uv, and C(requirements.txt), which names each wheel by its digest.
-  - The wheels are those of the nodes' platform and Python. pip fetches them, with pip's configuration and cache, and holds
-    each against the hashes of the lock.
-  - A package that has no wheel is built into one here, from the source distribution that the lock pins, so that nodes build
-    nothing. That is refused when the result is bound to the controller's platform.
+  - Runs on the controller. Makes one archive with the source at O(commit) as a shallow git repository, one wheel for
+    each package of O(lock), the wheel of uv, and C(requirements.txt), which names each wheel by its digest.
+  - The wheels are those of the nodes' platform and Python. pip fetches them, with pip's configuration and cache, and
+    holds each against the hashes of the lock.
+  - A package that has no wheel is built into one here, from the source distribution that the lock pins, so that nodes
+    build nothing. That is refused when the result is bound to the controller's platform.
   - An archive that is there and has its digest is kept.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
@@ -112,8 +112,6 @@ pack:
       elements: str
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -135,6 +133,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.wheelhouse i
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.file_digests import file_sha256, read_tree
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.folder_lock import FolderBusy, only_one_in
 
 FORMAT = 1
 """Goes up when the same inputs make another archive."""
@@ -277,18 +276,14 @@ def read_pack(path, inputs):
 
 def make_pack(params, inputs):
     """Make the archive unless it is there; one process at a time."""
-    folder = os.path.dirname(params["path"])
-    os.makedirs(folder, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with only_one_in(os.path.dirname(params["path"])):
         pack = read_pack(params["path"], inputs)  # another process may have made it meanwhile
         if pack:
             return pack
         if file_sha256(params["lock"]) != params["lock_sha256"]:
             raise PackError(f"{params['lock']} must have SHA-256 {params['lock_sha256']}")
         workplace = f"{params['path']}.part"
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(workplace, ignore_errors=True)  # of an interrupted one
         os.mkdir(workplace)
         try:
             pack, archive = Pack(params, workplace).make()
@@ -297,8 +292,6 @@ def make_pack(params, inputs):
             shutil.rmtree(workplace, ignore_errors=True)
         replace_file(f"{params['path']}.json", json.dumps({"inputs": inputs, "pack": pack}, indent=1) + "\n")
         return pack
-    finally:
-        os.close(handle)
 
 
 def main():
@@ -326,7 +319,7 @@ def main():
         changed = pack is None
         if changed and not module.check_mode:
             pack = make_pack(params, inputs)
-    except (PackError, WheelhouseError, LockFileError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except (PackError, WheelhouseError, LockFileError, FolderBusy, OSError, ValueError, zipfile.BadZipFile) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=changed, pack=pack)
 

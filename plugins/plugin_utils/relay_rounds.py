@@ -64,9 +64,7 @@ def begin(order: Sequence[str], offers: Mapping[str, Mapping[str, Any]]) -> Rela
     return _plan(relay)
 
 
-def proceed(
-    relay: Relay, offers: Mapping[str, Mapping[str, Any]], fetched: Mapping[str, Mapping[str, Any]]
-) -> Relay:
+def proceed(relay: Relay, offers: Mapping[str, Mapping[str, Any]], fetched: Mapping[str, Mapping[str, Any]]) -> Relay:
     """Take in what a round has done, and plan the next.
 
     Args:
@@ -77,15 +75,14 @@ def proceed(
     if relay.seed:
         offer = offers.get(relay.seed) or {}
         if offer.get("port"):
-            relay.tries.pop(relay.seed, None)
+            _arrived(relay, relay.seed)
             _add_source(relay, relay.seed, offer)
         else:
             _fail(relay, relay.seed, "what the controller sent did not arrive whole")
     for node, source in relay.fetches.items():
         result = fetched.get(node) or {}
         if result.get("held"):
-            relay.tries.pop(node, None)
-            relay.problems.pop(node, None)
+            _arrived(relay, node)
             if result.get("port"):
                 _add_source(relay, node, result)
         else:
@@ -125,6 +122,11 @@ def _plan(relay: Relay) -> Relay:
 def _add_source(relay: Relay, node: str, result: Mapping[str, Any]) -> None:
     relay.ports[node] = int(result["port"])
     relay.servers[node] = [int(number) for number in result["server"]]
+
+
+def _arrived(relay: Relay, node: str) -> None:
+    relay.tries.pop(node, None)
+    relay.problems.pop(node, None)
 
 
 def _fail(relay: Relay, node: str, problem: str) -> None:

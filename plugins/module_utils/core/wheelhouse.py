@@ -69,7 +69,8 @@ def pip_platforms(python_platform: str) -> list[str]:
     if not match:
         raise WheelhouseError(
             f"axolotl_delivery: push can't tell which wheels run on {python_platform!r}: "
-            "set axolotl_python_platform to x86_64-manylinux_2_28, for example (x86_64 or aarch64; the number is the nodes' glibc)"
+            "set axolotl_python_platform to x86_64-manylinux_2_28, for example "
+            "(x86_64 or aarch64; the number is the nodes' glibc)"
         )
     newest = int(match["minor"] or (17 if match["old"] else _NEWEST))
     names = []

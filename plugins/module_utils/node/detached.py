@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs something in a process of its own that outlives the module, with its own session and none of the module's pipes."""
+"""Runs something in a process that outlives the module, with a session of its own and none of the module's pipes."""
 
 from __future__ import annotations
 

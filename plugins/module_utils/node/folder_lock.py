@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lets one process at a time work in a folder. The lock ends with the process, whatever ends that, and leaves no file."""
+"""Lets one process at a time work in a folder. The lock ends with the process and leaves no file."""
 
 from __future__ import annotations
 
