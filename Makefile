@@ -5,26 +5,38 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test test-hosts lint clean $(LINTERS)
 
 help: ## Say what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## Make .venv: this collection, live from this folder, with all tools
 
 demo: setup ## Take two nodes on this machine to a verified training run
 	@$(BIN)/python tools/demo.py
 
-test: setup lint ## Run every check: lint, then unit and integration tests
+hosts: setup ## Bring N systemd hosts up on this machine for work by hand (make hosts N=4)
+	@$(BIN)/python -m tools.hosts up --count $(or $(N),3)
+
+hosts-down: setup ## Take those hosts down again
+	@$(BIN)/python -m tools.hosts down
+
+test: setup lint ## Run every check: lint, then the unit, integration and host tests
+	@$(BIN)/python -m tools.hosts check
 	@$(BIN)/pytest
+
+test-hosts: setup ## Run the tests on real hosts alone: bring them up, try everything, take them down
+	@$(BIN)/python -m tools.hosts check
+	@$(BIN)/pytest tests/hosts
 
 lint: setup ## Check code and YAML, without network once the tools are there
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory --keep-going --jobs=2 \
 		$(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(LINTERS)
 
 clean: ## Remove all that make has made
+	@if [ -d .hosts ]; then $(BIN)/python -m tools.hosts down; fi
 	@rm -rf .venv .venv-path .cache .demo .ansible .hypothesis artifacts dist tests/output
-	@rm -f inventories/local/group_vars/axolotl_nodes/machine.yml
+	@rm -f inventories/*/group_vars/axolotl_nodes/machine.yml inventories/hosts/hosts.yml
 	@rm -f gpufleet-axolotl-*.tar.gz changelogs/.plugin-cache.yaml
 	@find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 

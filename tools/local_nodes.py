@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prepares inventories/local: Axolotl's repository, the tiny model, and the settings that depend on this machine."""
+"""Prepares the inventories of this machine: Axolotl's repository, the tiny model, and settings that depend on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def torch_backend() -> str:
 
 
 def prepare(local: Path = LOCAL) -> None:
-    """Make everything under `local` that is not there yet, and the inventory's machine.yml."""
+    """Make everything under `local` that is not there yet, and the inventories' machine.yml."""
     for maker, target in (("axolotl_demo_source.py", "axolotl.git"), ("tiny_fixture.py", "fixture")):
         subprocess.run([sys.executable, str(PROJECT / "tools" / maker), str(local / target)], check=True)
     settings = {
@@ -54,7 +54,8 @@ def prepare(local: Path = LOCAL) -> None:
     }
     text = "---\n# Made by tools/local_nodes.py for this machine.\n"
     text += "".join(f"{name}: {json.dumps(value)}\n" for name, value in settings.items())
-    (INVENTORY / "group_vars" / "axolotl_nodes" / "machine.yml").write_text(text)
+    for inventory in ("local", "hosts"):
+        (PROJECT / "inventories" / inventory / "group_vars" / "axolotl_nodes" / "machine.yml").write_text(text)
 
 
 if __name__ == "__main__":

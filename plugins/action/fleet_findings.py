@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
+    nccl_settings,
     readings,
     rules_preflight,
     rules_run,
@@ -33,13 +34,17 @@ class ActionModule(FleetAction):
         task_vars = task_vars or {}
         registered = self._task.args["results"]
         results = {name: self.results(task_vars, str(variable)) for name, variable in registered.items()}
-        findings, found = JUDGES[str(self._task.args["rules"])](self._task.args.get("plan") or {}, results)
+        rules, plan = str(self._task.args["rules"]), self._task.args.get("plan") or {}
+        findings, found = JUDGES[rules](plan, results)
         secrets = self.secrets(task_vars)
-        return {
+        judgement = {
             "changed": False,
             "findings": _masked([finding.as_dict() for finding in findings], secrets),
             "evidence": _masked(found, secrets),
         }
+        if rules == "preflight":
+            judgement["plan"] = nccl_settings.completed(plan, found["fingerprints"])
+        return judgement
 
 
 def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:

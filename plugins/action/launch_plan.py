@@ -26,7 +26,13 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.settings import V
 # These verbs deal with runs that are on record, so a mistake in today's inventory must not keep them from working.
 RECORDED = {"status", "stop", "collect"}
 WHOLE_FLEET = {"preflight", "launch"}
-NEEDED_FOR_RECORDS = {"axolotl_root", "axolotl_machine", "axolotl_follow_interval", "gpufleet_artifacts_dir"}
+NEEDED_FOR_RECORDS = {
+    "axolotl_root",
+    "axolotl_machine",
+    "axolotl_user",
+    "axolotl_follow_interval",
+    "gpufleet_artifacts_dir",
+}
 
 
 class ActionModule(FleetAction):

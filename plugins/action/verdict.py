@@ -55,7 +55,7 @@ class ActionModule(FleetAction):
         outcome = verdict.closed(artifact, unfinished=bool(arguments.get("unfinished")))
         if state == "gate" and outcome["verdict"] == verdict.PASS:
             store.write_json(path, artifact)
-            if verb == "launch" and not arguments.get("plan"):  # the fleet has been examined: the plan stands
+            if verb == "launch" and arguments.get("evidence"):  # the fleet has been examined: the plan stands
                 self._announce(store, artifact)
             return {"changed": False, "artifact": str(path)}
         return self._close(store, path, outcome)

@@ -62,4 +62,10 @@ evidence:
   description: What was found, for the artifact; its keys depend on the rules.
   returned: always
   type: dict
+plan:
+  description:
+    - The launch plan, completed with what could be derived from the nodes (C(derived) of each, which is part of its
+      environment then).
+  returned: with the rules V(preflight)
+  type: dict
 """

@@ -11,15 +11,18 @@ short_description: Read everything about a node that must match its peers or be 
 version_added: "0.1.0"
 description:
   - One call per node reads the release (commit, edited files, lock, installed packages, Python, torch), the config's
-    digest, the devices, who holds the given ports, and which runs are active. It judges nothing; the comparison happens
-    once, on the controller (M(gpufleet.axolotl.fleet_findings)).
+    digest, the devices, who holds the given ports, which runs are active, the network's interfaces, the InfiniBand and
+    RoCE adapters, and the limits that a trainer would have. It judges nothing; the comparison happens once, on the
+    controller (M(gpufleet.axolotl.fleet_findings)).
   - A probe that fails says so in its place, and the others still report.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 attributes:
   check_mode:
     support: full
-    description: It changes nothing. A port is tested by binding it for a moment, unless a run is active.
+    description:
+      - It changes nothing. A port is tested by binding it for a moment, unless a run is active.
+      - Where the run would be a systemd unit, its limits are read by a unit that prints them and ends, leaving nothing.
   diff_mode:
     support: none
     description: It changes nothing.
@@ -51,6 +54,23 @@ options:
     type: str
     choices: [cuda, cpu]
     default: cuda
+  address:
+    description: Where peers reach this node, a name or an IP address.
+    type: str
+    required: true
+  head_address:
+    description: Where they reach the head.
+    type: str
+    required: true
+  login_address:
+    description: Where the controller connects to. Empty where it does so without a network.
+    type: str
+    default: ""
+  supervisor:
+    description: What the run's supervisors run under, as for M(gpufleet.axolotl.run_start).
+    type: str
+    choices: [auto, systemd, process]
+    default: auto
 """
 
 EXAMPLES = r"""
@@ -59,13 +79,17 @@ EXAMPLES = r"""
     release: /opt/axolotl/releases/0123456789ab-0123456789ab
     config: /opt/axolotl/work/config.yml
     runs: /opt/axolotl/runs
+    address: 198.51.100.12
+    head_address: 198.51.100.11
 """
 
 RETURN = r"""
 fingerprint:
   description:
     - C(machine) (identity, hostname, uid), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
-      C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs).
+      C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs),
+      C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
+      gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
   returned: always
   type: dict
 """
@@ -75,7 +99,14 @@ import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node import probe_hardware, run_reader, sockets
+from ..module_utils.node import (
+    probe_hardware,
+    probe_infiniband,
+    probe_limits,
+    probe_network,
+    run_reader,
+    sockets,
+)
 from ..module_utils.node.release_directory import read_release
 
 
@@ -105,10 +136,15 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "train_options": {"type": "list", "elements": "str", "default": []},
             "accelerator": {"type": "str", "choices": ["cuda", "cpu"], "default": "cuda"},
+            "address": {"type": "str", "required": True},
+            "head_address": {"type": "str", "required": True},
+            "login_address": {"type": "str", "default": ""},
+            "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
         },
         supports_check_mode=True,
     )
     options = module.params
+    errors = probe_infiniband.ErrorWatch()  # what follows takes the time in which a bad link shows
     release = read_release(options["release"])
     known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
     release["unknown_options"] = [name for name in options["train_options"] if known and name not in known]
@@ -123,6 +159,9 @@ def main() -> None:
             "devices": probe_hardware.devices(options["accelerator"]),
             "ports": {str(port): port_state(port, bool(active)) for port in options["ports"]},
             "active_runs": active,
+            "network": probe_network.read(options["address"], options["head_address"], options["login_address"]),
+            "limits": probe_limits.read(options["supervisor"]),
+            "infiniband": {**probe_infiniband.read(), "counters": errors.close()},
         },
     )
 

@@ -77,6 +77,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
     )
     plan: dict[str, Any] = {
         "run_id": run_id,
+        "user": fleet.user,
+        "root_for": _root_for(fleet),
         "repository": fleet.repository,
         "commit": fleet.commit,
         "extras": fleet.extras,
@@ -110,6 +112,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "overrides": fleet.overrides,
         "train_options": [option.partition("=")[0] for option in launcher_torchrun.override_options(fleet.overrides)],
         "expected_tokens": fleet.expected_tokens,
+        "management_networks": fleet.management_networks,
         "supervisor": fleet.supervisor,
         "follow": fleet.follow,
         "follow_interval": fleet.follow_interval,
@@ -118,6 +121,11 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
     for node in order:
         plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
     return plan
+
+
+def _root_for(fleet: Values) -> list[str]:
+    """The settings for which provision needs root on the nodes."""
+    return [f"axolotl_user is {fleet.user}"] if fleet.user else []
 
 
 def address(node: str, known: Values) -> str:
@@ -136,6 +144,8 @@ def _node(
         "rank": rank,
         "machine": known.machine or node,
         "address": address(node, known),
+        "interface": known.interface,
+        "hcas": known.hcas,
         "root": known.root,
         "paths": {
             **paths._asdict(),
@@ -144,6 +154,7 @@ def _node(
             "output_dir": os.path.normpath(os.path.join(paths.work, str(output_dir))) if output_dir else "",
             "run": paths.run(plan["run_id"]),
         },
+        "derived": {},  # by preflight, from what the node is made of (nccl_settings.py)
         "start": None,
     }
     if release:

@@ -41,9 +41,9 @@ def read(results: Mapping[str, Mapping[str, Any] | None], key: str, what: str) -
         if result is None:
             left_out.append(node)
         elif result.get("unreachable"):
-            unreachable.setdefault(_first_line(result), []).append(node)
+            unreachable.setdefault(first_line(result), []).append(node)
         elif result.get("failed") or key not in result:
-            failed.setdefault(_first_line(result), []).append(node)
+            failed.setdefault(first_line(result), []).append(node)
         else:
             values[node] = result[key]
     findings = [_unreachable(nodes, message) for message, nodes in unreachable.items()]
@@ -67,7 +67,8 @@ def _unreachable(nodes: list[str], message: str) -> Finding:
     return Finding("unreachable", tuple(nodes), "the node answers over its connection", message, remedy)
 
 
-def _first_line(result: Mapping[str, Any]) -> str:
+def first_line(result: Mapping[str, Any]) -> str:
+    """What a failed task said, in one line."""
     said = str(result.get("msg") or result.get("module_stderr") or "")
     # ssh frames the warning of a changed host key with lines of @.
     lines = [line.strip() for line in said.splitlines() if line.strip(" @") and not line.startswith("@@@")]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import verdict
+from .findings import names
 
 
 def markdown(artifact: Mapping[str, Any]) -> str:
@@ -66,6 +67,11 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     ]
     for node, part in plan["nodes"].items():
         lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
+    nodes_of: dict[str, list[str]] = {}
+    for node, part in plan["nodes"].items():
+        variables = " ".join(f"{name}={found['value']}" for name, found in sorted(part["derived"].items()))
+        nodes_of.setdefault(variables, []).append(node)
+    lines += [f"  derived on {names(nodes)}:  {variables}" for variables, nodes in nodes_of.items() if variables]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
+from . import rules_infiniband, rules_network
 from .comparison import outliers
 from .findings import WARNING, Finding, names
 
@@ -275,5 +276,7 @@ RULES: tuple[Rule, ...] = (
     _ports,
     _active_runs,
     _override_options,
+    *rules_network.RULES,
+    rules_infiniband.examine,
     _root_user,
 )

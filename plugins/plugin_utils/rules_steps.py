@@ -20,10 +20,22 @@ Results = Mapping[str, Mapping[str, Any] | None]
 Judgement = tuple[list[Finding], dict[str, Any]]
 
 
-def reached(plan: Mapping[str, Any], results: Results) -> Judgement:
-    """Before anything is changed: every node that takes part answers."""
+def reached(plan: Mapping[str, Any], results: Results, root: Results) -> Judgement:
+    """Before anything is changed: every node that takes part answers, and gives root where the settings need it."""
     taking_part = {node: result for node, result in results.items() if result is not None}
-    return readings.read(taking_part, "ping", "connecting").findings, {}
+    answers = readings.read(taking_part, "ping", "connecting")
+    denied: dict[str, list[str]] = {}
+    for node in answers.values:
+        result = root.get(node) or {"skipped": True}
+        if not result.get("skipped") and result.get("ping") != "pong":
+            denied.setdefault(readings.first_line(result), []).append(node)
+    remedy = (
+        "let the account that connects (ansible_user) use sudo, with ansible_become_password in a vault where it asks "
+        "for one; or do by hand what root is needed for, and take the setting back"
+    )
+    expected = f"root by become, since {' and '.join(plan['root_for'])}" if denied else ""
+    refusals = [Finding("root_denied", tuple(nodes), expected, found, remedy) for found, nodes in denied.items()]
+    return [*answers.findings, *refusals], {}
 
 
 def provisioned(plan: Mapping[str, Any], results: Results, reached: Results) -> Judgement:

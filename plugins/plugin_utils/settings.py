@@ -9,6 +9,7 @@ What is read here is typed and complete; everything wrong is a finding, and all 
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -86,6 +87,13 @@ def full_sha(value: Any) -> str:
         ) from None
 
 
+def account(value: Any) -> str:
+    """The name of an account without rights, as useradd takes it; empty for the one that connects."""
+    if not re.fullmatch(r"(?:[a-z_][a-z0-9_-]{0,31})?", text(value)) or value == "root":
+        raise InvalidValue("the name of an account (a-z, 0-9, _ and -, at most 32 characters) that is not root")
+    return str(value)
+
+
 def one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -158,6 +166,30 @@ def _training_file(value: Any) -> dict[str, str]:
     return {"src": text(entry.get("src", "")), "dest": filled(entry["dest"]), "storage": storage}
 
 
+def interface(value: Any) -> str:
+    """IFNAMSIZ of include/uapi/linux/if.h is 16, with the closing NUL; / and spaces are refused by the kernel."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^\s/:,=^]{1,15}", value):
+        raise InvalidValue("the name of one network interface")
+    return value
+
+
+def hcas(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) and re.fullmatch(r"[^\s/:,=^]+(:\d{1,3})?", item) for item in value
+    ):
+        raise InvalidValue("a list of adapters such as mlx5_0")
+    return [str(item) for item in value]
+
+
+def networks(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise InvalidValue("a list of networks such as 192.0.2.0/24")
+    try:
+        return [str(ipaddress.ip_network(text(item))) for item in value]
+    except ValueError as error:
+        raise InvalidValue(f"a list of networks such as 192.0.2.0/24 ({error})") from None
+
+
 PORT = whole(1024, 65535)  # below 1024 a process needs privileges to listen
 SECONDS = whole(1, 7 * 24 * 3600)
 
@@ -190,6 +222,13 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Address by which peers reach the node; default: ansible_host, else its name.",
         per_node=True,
+    ),
+    # The account
+    Setting(
+        "axolotl_user",
+        account,
+        "",
+        "Account that owns axolotl_root and runs the trainers, made by provision; empty: the one that connects.",
     ),
     # The release
     Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
@@ -236,6 +275,27 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
     Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
     Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    # The network
+    Setting(
+        "axolotl_interface",
+        interface,
+        None,
+        "Interface that carries the training; default: the one with the node's address.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_hcas",
+        hcas,
+        None,
+        "InfiniBand or RoCE adapters that carry it; default: derived; empty: none.",
+        per_node=True,
+    ),
+    Setting(
+        "axolotl_management_networks",
+        networks,
+        [],
+        "Networks that must not carry it.",
+    ),
     # Supervision
     Setting("axolotl_supervisor", one_of("auto", "systemd", "process"), "auto", "What the supervisors run under."),
     Setting("axolotl_join_timeout", SECONDS, 120, "Seconds for all supervisors to meet before anything starts."),

@@ -39,6 +39,11 @@ def test_clean_fleet_passes_and_changes_nothing(fleet: Fleet) -> None:
     artifact = outcome.artifact
     assert (artifact["verb"], artifact["verdict"], artifact["unfinished"]) == ("preflight", "pass", False)
     assert artifact["nodes"] == ["node0", "node1"]
+    for part in artifact["plan"]["nodes"].values():
+        assert part["derived"] == {
+            "GLOO_SOCKET_IFNAME": {"value": "lo", "reason": "it carries 127.0.0.1, the node's address"}
+        }
+        assert part["start"]["environment"]["GLOO_SOCKET_IFNAME"] == "lo"
 
 
 def test_playbook_runs_by_path_too(fleet: Fleet) -> None:
@@ -162,6 +167,15 @@ def test_head_whose_address_is_nobodys_is_named(fleet: Fleet) -> None:
     assert outcome.rc != 0
     assert outcome.errors == ["head_address"]
     assert outcome.finding("head_address")["hosts"] == ["node0"]
+
+
+def test_interface_that_is_not_there_is_one_finding(fleet: Fleet) -> None:
+    outcome = fleet.run("launch", axolotl_interface="none0")
+    assert outcome.rc != 0
+    assert outcome.errors == ["interface_missing"]
+    finding = outcome.finding("interface_missing")
+    assert finding["hosts"] == ["node0", "node1"]
+    assert finding["expected"] == "interface none0 (axolotl_interface)"
 
 
 def test_more_processes_than_devices(fleet: Fleet) -> None:

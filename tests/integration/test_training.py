@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -45,6 +46,11 @@ def test_two_nodes_train_as_one_world(fleet: Fleet) -> None:
     assert re.search(r"step 4/4  loss 5\.\d+ ", outcome.stdout)
     report = fleet.folder / "project" / "artifacts" / artifact["run_id"] / "report.md"
     assert "PASS" in report.read_text()
+    frozen = json.loads((report.parent / "plan.json").read_text())
+    for node, part in frozen["nodes"].items():
+        recorded = json.loads((run_folder(node, artifact["run_id"]) / "node.json").read_text())
+        assert recorded["environment"]["GLOO_SOCKET_IFNAME"] == part["derived"]["GLOO_SOCKET_IFNAME"]["value"] == "lo"
+    assert "derived on node0, node1:  GLOO_SOCKET_IFNAME=lo" in outcome.stdout
 
     status = fleet.run("status")
     assert status.rc == 0, status.stdout

@@ -85,7 +85,85 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
         if node == plan["head"]
         else {},
         "active_runs": [],
+        **data_network(plan, node),
     }
+
+
+def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, Any]:
+    """Its network (the login on eth0, the training on ib0), its adapters, one port each, and its limits."""
+    number = list(plan["nodes"]).index(node) + 1
+    address, head_address = f"198.51.100.{number}", "198.51.100.1"
+    facts = {"mtu": 1500, "speed": 10000, "state": "up", "up": True, "loopback": False, "kind": "physical"}
+    unlimited = {"soft": "unlimited", "hard": "unlimited"}
+    return {
+        "network": {
+            "interfaces": {
+                "eth0": {**facts, "addresses": [f"192.0.2.{number}/24", "fe80::1/64"]},
+                "ib0": {**facts, "addresses": [f"{address}/24"], "mtu": 2044, "kind": "infiniband"},
+                "lo": {
+                    **facts,
+                    "addresses": ["127.0.0.1/8", "::1/128"],
+                    "mtu": 65536,
+                    "state": "unknown",
+                    "loopback": True,
+                    "kind": "loopback",
+                },
+            },
+            "left_out": 0,
+            "default_route": "eth0",
+            "login": "eth0",
+            "address": {"name": node, "resolved": [address], "error": None, "interface": "ib0"},
+            "head": {
+                "name": plan["head_address"],
+                "resolved": [head_address],
+                "error": None,
+                "interface": "lo" if node == plan["head"] else "ib0",
+            },
+        },
+        "limits": {"context": "systemd", "memlock": unlimited, "open_files": None, "processes": None, "error": None},
+        "infiniband": {
+            "hcas": {
+                f"mlx5_{index}": {
+                    "firmware": "28.41.1000",
+                    "kind": "MT4129",
+                    "numa_node": 0,
+                    "pci": f"0000:{index:02x}:00.0",
+                    "netdevs": [f"ib{index}"],
+                    "ports": {"1": infiniband_port()},
+                }
+                for index in range(hcas)
+            },
+            "modules": {"mlx5_ib": True, "ib_uverbs": True},
+            "verbs": True,
+            "unclaimed": [],
+            "gpudirect": {"peermem": False, "dmabuf": True, "open_driver": True},
+            "error": None,
+            "counters": {"seconds": 1.2, "total": {}, "rising": {}},
+        },
+    }
+
+
+def infiniband_port(**changes: Any) -> dict[str, Any]:
+    """A port at work."""
+    return {
+        "state": "ACTIVE",
+        "phys_state": "LinkUp",
+        "rate": "400 Gb/sec (4X NDR)",
+        "gbits": 400.0,
+        "link_layer": "InfiniBand",
+        "gids": [],
+        **changes,
+    }
+
+
+def roce_port(*addresses: str, netdev: str = "rail0", first: int = 3, **changes: Any) -> dict[str, Any]:
+    """A RoCE port at work, with a RoCE v1 and a RoCE v2 GID for each address, as mlx5 has them."""
+    gids = [{"index": 1, "address": "fe80::1", "type": "RoCE v2", "netdev": netdev}]
+    for position, address in enumerate(addresses):
+        index = first - 1 + 2 * position
+        gids.append({"index": index, "address": address, "type": "IB/RoCE v1", "netdev": netdev})
+        gids.append({"index": index + 1, "address": address, "type": "RoCE v2", "netdev": netdev})
+    return infiniband_port(link_layer="Ethernet", gids=gids, **changes)
 
 
 def fingerprints(plan: dict[str, Any]) -> dict[str, dict[str, Any]]:

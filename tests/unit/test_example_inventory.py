@@ -16,8 +16,14 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
+from unit import fleets
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
+    launch_plan,
+    nccl_settings,
+    rules_preflight,
+    settings,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLE = PROJECT / "inventories" / "example"
@@ -97,6 +103,13 @@ def test_both_nodes_meet_at_the_heads_data_address(plan: dict[str, Any], invento
     for part in plan["nodes"].values():
         argv = part["start"]["argv"]
         assert argv[argv.index("--master-addr") + 1] == plan["head_address"]
+
+
+def test_what_is_derived_is_not_set_by_hand(plan: dict[str, Any]) -> None:
+    prints = fleets.fingerprints(plan)
+    derived = nccl_settings.derive(plan, prints)["gpu-b"]
+    assert set(derived) == {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_IB_DISABLE"}
+    assert rules_preflight.examine(plan, prints) == []
 
 
 def test_nodes_differ_in_rank_alone(plan: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ OLDEST_SYSTEMD = 243
 """The first that knows OOMPolicy for services; EL 8 has 239."""
 STARTED_WITHIN = 15.0
 """Seconds for the supervisor to record itself."""
+LIMITS = ("LimitMEMLOCK=infinity",)
+"""Resource limits of the run's unit. RDMA needs pinned memory, and limits.conf does not apply to units."""
 
 _PARTS = (
     "core",
@@ -96,8 +98,8 @@ def unit_name(run_id: str, node: str) -> str:
 def systemd_argv(folder: RunDirectory, node: str, stop_grace: float) -> list[str]:
     """The command that starts the supervisor as a transient unit.
 
-    The unit's whole control group ends with it. LimitMEMLOCK is needed by RDMA, and limits.conf does not apply to
-    units. Transient units vanish when they end, so ExecStopPost records an end that the supervisor could not.
+    The unit's whole control group ends with it. Transient units vanish when they end, so ExecStopPost records an end
+    that the supervisor could not.
     """
     command = [sys.executable, folder.supervisor_archive]
     properties = [
@@ -105,7 +107,7 @@ def systemd_argv(folder: RunDirectory, node: str, stop_grace: float) -> list[str
         # SIGTERM goes to the supervisor alone, which ends the others in order; whatever outlives it is killed.
         "KillMode=mixed",
         "OOMPolicy=continue",  # a worker killed for memory is the trainer's failure to report, not a reason to stop
-        "LimitMEMLOCK=infinity",
+        *LIMITS,
         f"TimeoutStopSec={stop_grace + 15:.0f}",
         f"StandardOutput=append:{folder.supervisor_log}",
         f"StandardError=append:{folder.supervisor_log}",
@@ -117,6 +119,14 @@ def systemd_argv(folder: RunDirectory, node: str, stop_grace: float) -> list[str
     # systemd expands $ in commands; here, other than in a unit file, % means nothing to it.
     main_command = [word.replace("$", "$$") for word in (*command, folder.path)]
     return ["systemd-run", "--quiet", "--collect", *options, *main_command]
+
+
+def limits_argv(command: list[str]) -> list[str]:
+    """The command that runs another one with the limits of the run's unit, and hands on what it prints."""
+    options = [f"--property={item}" for item in (*LIMITS, f"RuntimeMaxSec={STARTED_WITHIN:.0f}")]
+    if os.geteuid() != 0:
+        options.append("--user")
+    return ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *options, *command]
 
 
 def _quoted(word: str) -> str:
@@ -137,7 +147,7 @@ def start(folder: RunDirectory, kind: str, node: str, stop_grace: float) -> dict
     if kind == "systemd":
         if not shutil.which("systemd-run"):
             raise StartError("systemd-run is not on this node's PATH: set axolotl_supervisor to process")
-        result = commands.run(systemd_argv(folder, node, stop_grace), STARTED_WITHIN, env=_manager_environment())
+        result = commands.run(systemd_argv(folder, node, stop_grace), STARTED_WITHIN, env=manager_environment())
         if result.rc != 0:
             raise StartError(f"systemd-run failed: {result.stderr.strip()[-500:]}")
     else:
@@ -153,7 +163,7 @@ def start(folder: RunDirectory, kind: str, node: str, stop_grace: float) -> dict
     return _wait_for_record(folder)
 
 
-def _manager_environment() -> dict[str, str]:
+def manager_environment() -> dict[str, str]:
     """A session that is no login (Ansible's become, say) does not name the user's manager."""
     return {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"}
 

@@ -14,9 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from unit.fleets import fingerprints, plan_of
 
 from ansible_collections.gpufleet.axolotl.plugins.action.verdict import ActionModule
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import processes
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import nccl_settings
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
 
 
@@ -25,6 +27,23 @@ def begin(store: ArtifactStore, verb: str = "launch") -> dict[str, Any]:
     action._task = SimpleNamespace(check_mode=False)
     result: dict[str, Any] = action._run(store, {"verb": verb, "state": "begun"}, ["node0"])
     return result
+
+
+def pass_gate(store: ArtifactStore, **arguments: Any) -> None:
+    action = object.__new__(ActionModule)
+    action._task = SimpleNamespace(check_mode=False)
+    action._run(store, {"verb": "launch", "state": "gate", **arguments}, ["node0"])
+
+
+def test_the_plan_is_frozen_when_the_fleet_has_been_examined(store: ArtifactStore) -> None:
+    plan = plan_of(2)
+    frozen = store.run_folder(plan["run_id"]) / "plan.json"
+    begin(store)
+    pass_gate(store, plan=plan)
+    assert not frozen.exists()
+    complete = nccl_settings.completed(plan, fingerprints(plan))
+    pass_gate(store, plan=complete, evidence={"fingerprints": {}})
+    assert store.read(frozen) == store.read(store.verdict_path("launch"))["plan"] == complete
 
 
 def identity(pid: int) -> list[int]:

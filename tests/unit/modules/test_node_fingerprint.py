@@ -21,6 +21,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import probe
 def read(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
     paths = {"release": tmp_path / "release", "config": tmp_path / "train.yml", "runs": tmp_path / "runs"}
     defaults = {**{name: str(path) for name, path in paths.items()}, "accelerator": "cpu"}
+    defaults |= {"address": "127.0.0.1", "head_address": "127.0.0.1"}
     result = run_module("node_fingerprint", {**defaults, **arguments}, check=True)
     assert result["changed"] is False
     found: dict[str, Any] = result["fingerprint"]

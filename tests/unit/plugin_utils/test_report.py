@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from unit.fleets import RUN, plan_of, trained_together
+from unit.fleets import RUN, fingerprints, plan_of, trained_together
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, report, verdict
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, nccl_settings, report, verdict
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 
 
@@ -54,3 +54,15 @@ def test_the_plan_before_anything_starts() -> None:
     assert f"Launch plan of run {RUN}: 2 nodes x 8 processes = world size 16" in first
     assert [line.split(":  ")[0] for line in rest] == ["  rank 0  node0 (node0)", "  rank 1  node1 (node1)"]
     assert "--node-rank 1 " in rest[1]
+
+
+def test_the_plan_says_what_was_derived() -> None:
+    plan = plan_of(3)
+    prints = fingerprints(plan)
+    prints["node2"]["infiniband"]["hcas"].pop("mlx5_1")
+    last = report.plan_text(nccl_settings.completed(plan, prints)).splitlines()[-2:]
+    common = "GLOO_SOCKET_IFNAME=ib0 NCCL_IB_DISABLE=0 NCCL_IB_HCA==mlx5_0{} NCCL_SOCKET_IFNAME==ib0"
+    assert last == [
+        f"  derived on node0, node1:  {common.format(',mlx5_1')}",
+        f"  derived on node2:  {common.format('')}",
+    ]

@@ -18,9 +18,22 @@ def short(findings: list[Finding]) -> list[tuple[str, tuple[str, ...], str]]:
 
 
 def test_everybody_that_takes_part_is_reached() -> None:
-    findings, _unused = rules_steps.reached({}, {"node0": {"ping": "pong"}, "node1": UNREACHABLE, "node2": None})
+    findings, _unused = rules_steps.reached({}, {"node0": {"ping": "pong"}, "node1": UNREACHABLE, "node2": None}, {})
     assert short(findings) == [("unreachable", ("node1",), "error")]
-    assert rules_steps.reached({}, {"node0": {"ping": "pong"}})[0] == []
+    assert rules_steps.reached({}, {"node0": {"ping": "pong"}}, {})[0] == []
+
+
+def test_root_is_asked_for_where_settings_need_it() -> None:
+    plan = {"root_for": ["axolotl_user is train"]}
+    answers = {"node0": {"ping": "pong"}, "node1": {"ping": "pong"}, "node2": UNREACHABLE}
+    denied = {"failed": True, "msg": "sudo: a password is required"}
+    root = {"node0": {"ping": "pong"}, "node1": denied, "node2": UNREACHABLE}
+    findings, _unused = rules_steps.reached(plan, answers, root)
+    assert short(findings) == [("unreachable", ("node2",), "error"), ("root_denied", ("node1",), "error")]
+    assert findings[1].expected == "root by become, since axolotl_user is train"
+    assert findings[1].found == "sudo: a password is required"
+    skipped: dict[str, Any] = {node: {"skipped": True} for node in answers}
+    assert short(rules_steps.reached(plan, answers, skipped)[0]) == [("unreachable", ("node2",), "error")]
 
 
 def test_provision_names_the_task_that_failed() -> None:
