@@ -21,10 +21,16 @@ SCENARIOS = sorted(path.parent.name for path in (PROJECT / "extensions" / "molec
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(bare_hosts: Bed, local_files: Path, scenario: str) -> None:
-    # What an earlier run has noted of hosts that are gone would make this one leave out their preparation.
+    # What an earlier run noted of hosts that are gone would make this one leave their preparation out.
+    molecule("reset", "--scenario-name", scenario)
+    # The bed is taken down with the last test.
+    molecule("test", "--scenario-name", scenario, "--destroy", "never")
+
+
+def molecule(*arguments: str) -> None:
     binaries = Path(sys.executable).parent
     done = subprocess.run(
-        [binaries / "molecule", "test", "--scenario-name", scenario, "--destroy", "never"],
+        [binaries / "molecule", *arguments],
         check=False,
         cwd=PROJECT,
         env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
