@@ -73,7 +73,7 @@ class ActionModule(FleetAction):
         left_out = [node for node in nodes if node not in playing]
         if verb in WHOLE_FLEET and left_out:
             findings.append(limited(left_out))
-        cache = str(self.store(task_vars).folder / "source")
+        cache = str(self.store(task_vars).folder)
         files, wrong = _controller_files(values[nodes[0]], cache, compiled=verb != "provision")
         findings += wrong
         if findings:
@@ -93,7 +93,7 @@ def _controller_files(fleet: Values, cache: str, compiled: bool) -> tuple[Contro
 
     Args:
         fleet: the fleet's settings.
-        cache: folder for checkouts of the source.
+        cache: folder for checkouts of the source and for what is packed.
         compiled: whether the release's lock must be there already.
     """
     findings: list[Finding] = []
@@ -135,7 +135,14 @@ def _controller_files(fleet: Values, cache: str, compiled: bool) -> tuple[Contro
             )
     digest = hashlib.sha256(content).hexdigest()
     return ControllerFiles(
-        path, config, digest, lock_path, lock_sha256, os.path.join(cache, fleet.commit), os.getcwd()
+        path,
+        config,
+        digest,
+        lock_path,
+        lock_sha256,
+        source_cache=os.path.join(cache, "source", fleet.commit),
+        base=os.getcwd(),
+        delivery_cache=os.path.join(cache, "delivery"),
     ), findings
 
 

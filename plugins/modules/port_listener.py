@@ -71,7 +71,6 @@ listener:
 """
 
 import errno
-import os
 import selectors
 import signal
 import socket
@@ -80,6 +79,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node import processes, sockets
+from ..module_utils.node.detached import detach
 
 
 def open_port(address: str, port: int) -> socket.socket:
@@ -118,31 +118,6 @@ def serve(servers: list, word: bytes, seconds: float) -> None:
                     continue
 
 
-def detach(servers: list, word: bytes, seconds: float) -> processes.Identity:
-    """Serve in a process of its own, which leaves this module's pipes and session behind."""
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        pid = os.fork()
-        if pid:
-            os.write(writer, str(pid).encode())
-            os._exit(0)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        os.close(writer)
-        try:
-            serve(servers, word, seconds)
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.wait()
-    pid = int(os.read(reader, 32))
-    os.close(reader)
-    process = processes.read_process(pid)
-    return process.identity if process else processes.Identity(pid, 0)
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -167,7 +142,8 @@ def main() -> None:
             holder = sockets.port_holder(port)
             refused[str(port)] = {"error": error.strerror or str(error), "holder": holder._asdict() if holder else None}
     listening = [server.getsockname()[1] for server in servers]
-    listener = list(detach(servers, options["word"].encode(), options["seconds"])) if servers else []
+    word = options["word"].encode()
+    listener = list(detach(lambda: serve(servers, word, options["seconds"]))) if servers else []
     module.exit_json(changed=False, listening=listening, refused=refused, listener=listener)
 
 

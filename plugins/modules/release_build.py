@@ -14,7 +14,8 @@ description:
   - Installs exactly what the lock pins, with hashes, and then the source itself as editable, without dependencies.
   - Imports Axolotl once, and writes C(release.json) last. Without that file a release is not complete.
   - A complete and unchanged release is left alone. Anything else is brought back to what the lock says.
-  - uv uses the node's own configuration of pip, so that mirrors and certificates need to be set up once.
+  - uv uses the node's own configuration of pip, so that mirrors and certificates need to be set up once. With
+    O(delivery) it uses no network at all.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 options:
@@ -53,6 +54,12 @@ options:
     required: true
   uv_cache_dir:
     description: Cache of uv. When empty, uv chooses.
+    type: path
+    default: ''
+  delivery:
+    description:
+      - Folder with what M(gpufleet.axolotl.release_pack) packed. Packages come from there alone, by the digests in its
+        C(requirements.txt). When empty, they come from the indexes that the node reaches.
     type: path
     default: ''
   timeout:
@@ -101,8 +108,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, release_id
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import SEAL, read_release
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import only_one, uv_settings
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import offline_settings, only_one, uv_settings
 
 # Imports what training imports, so that a broken environment shows now, and its byte code is compiled by then.
 # Releases before Axolotl's command line was made with click have no list of options to offer.
@@ -133,7 +141,10 @@ class Build:
         self._path = params["path"]
         self._source = os.path.join(self._path, "source")
         self._python = os.path.join(self._path, "venv", "bin", "python")
-        self._environment = uv_settings(params["uv_cache_dir"])
+        if params["delivery"]:
+            self._environment = offline_settings(params["uv_cache_dir"])
+        else:
+            self._environment = uv_settings(params["uv_cache_dir"])
 
     def apply(self, before):
         """Bring everything to the lock; release.json goes first and comes back last."""
@@ -143,19 +154,32 @@ class Build:
         self._uv(*INSTALL_SOURCE, "--python", self._python, "--editable", self._source)
         train_options = self._prove_import()
         after = read_release(self._path)
-        self._write(SEAL, json.dumps(self._seal(after, train_options), indent=2, sort_keys=True) + "\n")
+        seal = json.dumps(self._seal(after, train_options), indent=2, sort_keys=True) + "\n"
+        replace_file(os.path.join(self._path, SEAL), seal, durable=True)
 
     def _make_environment(self, before):
         """Make it from nothing: what a cut off or edited installation holds can't be known, and uv's cache is quick."""
         wanted = self._params["python_version"]
         self._uv("venv", "--quiet", "--clear", "--python", wanted, os.path.join(self._path, "venv"))
-        lock = os.path.join(self._path, "lock.txt")
-        backend = ["--torch-backend", self._params["torch_backend"]] if self._params["torch_backend"] else []
         with only_one(self._params["uv"], self._environment):
             if before["sealed"] and before["packages"]["damaged"]:
                 # Installed files are often hard links into the cache, so that an edit has reached the cache too.
                 self._uv("cache", "clean", "--quiet", *before["packages"]["damaged"])
-            self._uv("pip", "sync", "--quiet", "--require-hashes", *backend, "--python", self._python, lock)
+            self._uv(
+                "pip", "sync", "--quiet", "--require-hashes", *self._packages(), "--python", self._python, self._lock()
+            )
+
+    def _lock(self):
+        """What is installed: the lock, or the same packages by the digests of the wheels that were delivered."""
+        if self._params["delivery"]:
+            return os.path.join(self._params["delivery"], "requirements.txt")
+        return os.path.join(self._path, "lock.txt")
+
+    def _packages(self):
+        """Options that say where packages come from."""
+        if self._params["delivery"]:
+            return ["--no-index", "--find-links", os.path.join(self._params["delivery"], "wheels")]
+        return ["--torch-backend", self._params["torch_backend"]] if self._params["torch_backend"] else []
 
     def _seal(self, found, train_options):
         return {
@@ -185,14 +209,6 @@ class Build:
     def _remove_seal(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self._path, SEAL))
-
-    def _write(self, name, text):
-        temporary = os.path.join(self._path, f".{name}.new")
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, os.path.join(self._path, name))
 
 
 def environment_is_intact(release):
@@ -234,6 +250,7 @@ def main():
             "torch_backend": {"type": "str", "default": ""},
             "uv": {"type": "path", "required": True},
             "uv_cache_dir": {"type": "path", "default": ""},
+            "delivery": {"type": "path", "default": ""},
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,

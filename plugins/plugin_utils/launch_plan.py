@@ -36,6 +36,7 @@ class ControllerFiles(NamedTuple):
         lock_sha256: digest of the lock, or None where it has not been compiled yet.
         source_cache: absolute folder for a checkout of the repository at the commit.
         base: absolute folder from which relative `src` are meant.
+        delivery_cache: absolute folder for what is packed for nodes without internet.
     """
 
     config_path: str
@@ -45,6 +46,7 @@ class ControllerFiles(NamedTuple):
     lock_sha256: str | None
     source_cache: str
     base: str
+    delivery_cache: str = ""
 
 
 def ranks(values: Mapping[str, Values]) -> dict[str, int]:
@@ -91,6 +93,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "lock_sha256": files.lock_sha256,
         "release_id": release,
         "source_cache": files.source_cache,
+        "delivery": fleet.delivery,
+        "delivery_cache": files.delivery_cache,
         "config": {"src": files.config_path, "sha256": files.config_sha256},
         "training_files": [
             {**entry, "src": os.path.join(files.base, os.path.expanduser(entry["src"])) if entry["src"] else ""}
@@ -126,8 +130,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
 
 def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
-    user = [f"axolotl_user is {fleet.user}"] if fleet.user else []
-    return user + ([] if fleet.firewall == "none" else [f"axolotl_firewall is {fleet.firewall}"])
+    idle = {"axolotl_user": "", "axolotl_firewall": "none"}
+    return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
 
 
 def address(node: str, known: Values) -> str:

@@ -260,6 +260,12 @@ SETTINGS: tuple[Setting, ...] = (
         "{inventory_dir}/locks",
         "Folder on the controller that keeps the locks; worth committing.",
     ),
+    Setting(
+        "axolotl_delivery",
+        one_of("pull", "push"),
+        "pull",
+        "Whether nodes pull source and packages themselves, or get them from the controller and each other.",
+    ),
     Setting("axolotl_uv_version", filled, "0.13.9", "uv that builds the environments."),
     Setting("axolotl_uv_cache_dir", text, "", "uv's cache on the node; empty: uv's own default."),
     # The training

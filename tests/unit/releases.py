@@ -27,6 +27,7 @@ import os, pathlib, re, subprocess, sys
 here, arguments = pathlib.Path(__file__).parent, sys.argv[1:]
 with open(here / "uv.log", "a") as log:
     log.write(" ".join(arguments) + "\\n")
+(here / "environment").write_text("\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items()))
 if (here / "fail").exists() and arguments[:2] == (here / "fail").read_text().split():
     sys.exit("no solution found")
 

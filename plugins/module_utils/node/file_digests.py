@@ -51,6 +51,19 @@ def read_tree(path: str, *, algorithm: str = "sha256", follow: bool = False) -> 
     )
 
 
+def file_sha256(path: str) -> str:
+    """SHA-256 of one file's content.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    state = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            state.update(chunk)
+    return state.hexdigest()
+
+
 def readable(name: bytes) -> str:
     """A name as text; bytes that are no UTF-8 are spelled out, because JSON and terminals can't carry them."""
     return name.decode("utf-8", "backslashreplace")

@@ -9,8 +9,10 @@ import os
 import tempfile
 
 
-def replace_file(path: str, text: str, mode: int = 0o644) -> None:
+def replace_file(path: str, text: str, mode: int = 0o644, *, durable: bool = False) -> None:
     """Put the whole text in the file's place in one step; its folder must exist.
+
+    With `durable`, the content is on the disk before it takes the place, so that a power cut can't leave an empty file.
 
     Raises:
         OSError: it can't be written; nothing is left beside it.
@@ -19,6 +21,9 @@ def replace_file(path: str, text: str, mode: int = 0o644) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:

@@ -33,6 +33,7 @@ _PARTS = (
     "core",
     "core.evidence_summary",
     "core.log_lines",
+    "core.mutual_proof",
     "core.watch_rules",
     "node",
     "node.files",

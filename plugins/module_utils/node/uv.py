@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from ..core.uv_environment import parse_pip_config_list, uv_environment
 from .commands import run
+from .folder_lock import only_one_in
 
 
 def find_uv(version: str = "", folder: str = "") -> str | None:
@@ -41,19 +41,21 @@ def uv_settings(cache_dir: str = "") -> dict[str, str]:
     return {**settings, **own, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 
+def offline_settings(cache_dir: str = "") -> dict[str, str]:
+    """The environment for uv where everything has been delivered: nothing is dialled, whatever is configured."""
+    cache = {"UV_CACHE_DIR": cache_dir} if cache_dir else {}
+    return {**cache, "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
 @contextlib.contextmanager
 def only_one(uv: str, settings: Mapping[str, str]) -> Iterator[None]:
     """Let one process at a time fill uv's cache on this machine.
 
     Two at once from an empty cache fetch and unpack every package twice, which takes longer than one after the
-    other: the second finds everything there. Locking the folder itself leaves no file behind. A folder on network
-    storage refuses such a lock, and there nobody waits.
+    other: the second finds everything there.
     """
     folder = run([uv, "cache", "dir"], 10, env=settings).stdout.strip()
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            os.makedirs(folder, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a cache that can't be made is uv's to complain about
+            stack.enter_context(only_one_in(folder))
         yield

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
-import hashlib
 import hmac
 import json
 import secrets
 from typing import Any, Callable
 
+from ..core.mutual_proof import proof
 from ..core.watch_rules import Order
 from . import sockets
 
@@ -29,12 +29,6 @@ MAX_MESSAGE = 64 * 1024
 
 class WatchError(Exception):
     """The other side is not who it should be, or said something that is no message."""
-
-
-def proof(key: str, side: str, node: str, head_nonce: str, node_nonce: str) -> str:
-    """What a side shows to prove that it knows the key of this run."""
-    message = "\0".join((side, node, head_nonce, node_nonce)).encode()
-    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()
 
 
 def hex_word(value: Any) -> str:

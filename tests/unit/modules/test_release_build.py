@@ -51,6 +51,24 @@ def test_a_release_is_built_and_sealed(arguments: Arguments) -> None:
     assert calls(arguments) == ["venv --quiet", "pip sync", "pip install"]
 
 
+def test_a_delivered_release_is_built_from_the_delivery_alone(
+    arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.invalid/simple")
+    delivery = Path(arguments["path"], "delivery")
+    (delivery / "wheels").mkdir(parents=True)
+    (delivery / "requirements.txt").write_text("alpha==1.0 --hash=sha256:aa\nbeta-tools==2.0+cpu --hash=sha256:bb\n")
+    result = build({**arguments, "delivery": str(delivery), "torch_backend": ""})
+    assert result["release"]["complete"], result
+    uv = Path(arguments["uv"])
+    (sync,) = [line for line in uv.with_name("uv.log").read_text().splitlines() if line.startswith("pip sync")]
+    assert f"--require-hashes --no-index --find-links {delivery}/wheels" in sync
+    assert sync.endswith(f"{delivery}/requirements.txt")
+    settings = dict(line.split("=", 1) for line in uv.with_name("environment").read_text().splitlines() if "=" in line)
+    assert (settings["UV_OFFLINE"], settings["UV_PYTHON_DOWNLOADS"]) == ("1", "never")
+    assert "UV_DEFAULT_INDEX" not in settings
+
+
 def test_the_second_build_changes_nothing(arguments: Arguments) -> None:
     build(arguments)
     calls(arguments)
