@@ -130,22 +130,29 @@ def keep_open(module, options):
         what = opening if backend.name in targets else None
         if what and isinstance(backend, firewall_nftables.Nftables) and not backend.outlives_reboot():
             module.warn("nftables.service does not load the rules of some nodes: provision again after a reboot there")
-        found, wanted = backend.found(), backend.wanted(what)
-        if found != wanted:
+        different = differences(backend.found(), backend.wanted(what))
+        if different:
             steps.append((backend, what))
-            diff += [
-                {"before_header": name, "before": found[name], "after_header": name, "after": wanted[name]}
-                for name in wanted
-                if found[name] != wanted[name]
-            ]
+            diff += different
     if not module.check_mode:
         for backend, what in steps:
             backend.apply(what)
-            if backend.found() != backend.wanted(what):
+            if differences(backend.found(), backend.wanted(what)):
                 raise FirewallError(
                     f"{backend.name} took the change and does not hold it; -v --diff shows what differs"
                 )
     module.exit_json(changed=bool(steps), active=active, open=targets, ports=list(opening.ports), diff=diff)
+
+
+def differences(found, wanted):
+    """The diff of each text that is not as it has to be."""
+    names = sorted({*found, *wanted})
+    texts = [(name, found.get(name, ""), wanted.get(name, "")) for name in names]
+    return [
+        {"before_header": name, "before": before, "after_header": name, "after": after}
+        for name, before, after in texts
+        if before != after
+    ]
 
 
 def warn_or_refuse(module, options, active, targets):

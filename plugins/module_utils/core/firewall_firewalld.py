@@ -15,6 +15,8 @@ from typing import NamedTuple
 from .firewall_opening import NAME, Opening
 
 CONFIG = "/etc/firewalld"
+NOT_RUNNING = 252
+"""Exit code of firewall-cmd where firewalld does not run: firewall-cmd(1)."""
 FAMILY_OF = {4: "ipv4", 6: "ipv6"}
 SETS = {4: f"{NAME}4", 6: f"{NAME}6"}
 POLICIES = {"in": f"{NAME}_in", "out": f"{NAME}_out"}

@@ -33,9 +33,16 @@ class CommandResult(NamedTuple):
 
 
 def run(
-    argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, cwd: str | None = None
+    argv: Sequence[str],
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    max_output: int = MAX_OUTPUT,
 ) -> CommandResult:
-    """Run one argument list (never a shell); `env` is added to this process's own environment."""
+    """Run one argument list (never a shell); `env` is added to this process's own environment.
+
+    Of more than `max_output` bytes of output the middle is left out.
+    """
     try:
         process = subprocess.Popen(
             list(argv),
@@ -48,7 +55,7 @@ def run(
         )
     except (OSError, ValueError) as error:
         return CommandResult(127, "", f"{argv[0]} can't be started: {error}", False)
-    readers = [_Reader(process.stdout), _Reader(process.stderr)]
+    readers = [_Reader(pipe, max_output) for pipe in (process.stdout, process.stderr)]
     timed_out = False
     try:
         process.wait(timeout)
@@ -67,7 +74,8 @@ def run(
 class _Reader:
     """Drains one pipe, so that the command never blocks on it, and keeps the first and the last part."""
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
+    def __init__(self, pipe: IO[bytes] | None, most: int) -> None:
+        self._half = most // 2
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
@@ -83,10 +91,10 @@ class _Reader:
                 chunk = os.read(self._pipe.fileno(), 65536)
                 if not chunk:
                     return
-                room = MAX_OUTPUT // 2 - len(self._head)
+                room = self._half - len(self._head)
                 self._head += chunk[:room]
                 self._tail += chunk[room:] if room > 0 else chunk
-                surplus = len(self._tail) - MAX_OUTPUT // 2
+                surplus = len(self._tail) - self._half
                 if surplus > 0:
                     del self._tail[:surplus]
                     self._dropped += surplus

@@ -20,8 +20,9 @@ class Firewalld:
     MEMORY = "firewalld's memory"
 
     def __init__(self) -> None:
-        self._active = commands.run(["firewall-cmd", "--state"], SECONDS, environment()).rc == 0
-        self._memory = self._read() if self._active else rules.NOTHING
+        found = self._read()
+        self._active = found is not None
+        self._memory = found or rules.NOTHING
 
     def active(self) -> bool:
         return self._active
@@ -53,7 +54,7 @@ class Firewalld:
                 self._cmd("--reload")
             else:
                 self._change(wanted)
-            self._memory = self._read()
+            self._memory = self._read() or rules.NOTHING
 
     def _change(self, wanted: rules.Runtime) -> None:
         for option, remove, add in rules.changes(self._memory, wanted):
@@ -86,8 +87,11 @@ class Firewalld:
                 "`firewall-cmd --runtime-to-permanent`, or drop them with `firewall-cmd --reload`, and provision again."
             )
 
-    def _read(self) -> rules.Runtime:
+    def _read(self) -> rules.Runtime | None:
+        """What is in memory; None where firewalld does not run."""
         policies = commands.run(["firewall-cmd", "--list-all-policies"], SECONDS, environment())
+        if policies.rc == rules.NOT_RUNNING:
+            return None
         if policies.rc != 0:
             version = commands.run(["firewall-cmd", "--version"], SECONDS, environment()).stdout.strip()
             raise FirewallError(f"expected firewalld 0.9 or newer, which has policies, and found {version}: update it")

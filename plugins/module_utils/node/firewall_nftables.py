@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
-from collections.abc import Mapping
-from typing import Any
 
 from ..core import firewall_nftables as rules
 from ..core.firewall_opening import Opening
@@ -20,7 +19,7 @@ class Nftables:
     """A ruleset of the owner's own."""
 
     name = "nftables"
-    SCRIPT = f"{RECORD}/firewall.nft"
+    SCRIPTS = f"{RECORD}/firewall-{{}}.nft"
     DROP_IN = f"{DROP_INS}/gpufleet.conf"
     RULESET = "nft list ruleset"
 
@@ -32,21 +31,20 @@ class Nftables:
         return bool(self.ruleset.filtering(self._opening))
 
     def found(self) -> dict[str, str]:
-        stored = {path: read(path) for path in (self.SCRIPT, self.DROP_IN)}
-        return {self.RULESET: "".join(f"{line}\n" for line in self.ruleset.found(self._opening)), **stored}
+        lines = self.ruleset.found(self._opening)
+        return {self.RULESET: "".join(f"{line}\n" for line in lines), **self._stored()}
 
     def wanted(self, opening: Opening | None) -> dict[str, str]:
         if not opening:
-            return {self.RULESET: "", self.SCRIPT: "", self.DROP_IN: ""}
+            return {}
         lines = rules.wanted(self.ruleset.filtering(opening), self._hooks(), opening)
-        return {self.RULESET: "".join(f"{line}\n" for line in lines), **self._stored(opening)}
+        return {self.RULESET: "".join(f"{line}\n" for line in lines), **self._to_store(opening)}
 
     def apply(self, opening: Opening | None) -> None:
-        script = self.ruleset.removal()
-        stored = {self.SCRIPT: "", self.DROP_IN: ""}
+        script, files = self.ruleset.removal(), dict.fromkeys(self._stored(), "")
         if opening:
             script += rules.addition(self.ruleset.filtering(opening), self._hooks(), opening)
-            stored = self._stored(opening)
+            files.update(self._to_store(opening))
         if script:
             # One transaction: there is no moment in which something is half open.
             with tempfile.NamedTemporaryFile("w", suffix=".nft") as stream:
@@ -54,8 +52,8 @@ class Nftables:
                 stream.flush()
                 run(["nft", "-f", stream.name])
         before = read(self.DROP_IN)
-        store(stored)
-        if before != stored[self.DROP_IN] and has("systemctl"):
+        store(files)
+        if before != read(self.DROP_IN):
             run(["systemctl", "daemon-reload"])
         self.ruleset = self._read()
 
@@ -69,24 +67,27 @@ class Nftables:
     def _hooks(self) -> dict[rules.Chain, str]:
         return {chain: str(base["hook"]) for chain, base in self.ruleset.bases.items()}
 
-    def _stored(self, opening: Opening) -> dict[str, str]:
-        """Our own files; the owner's nftables.conf stays as it is."""
-        chains = self.ruleset.filtering(opening)
+    def _stored(self) -> dict[str, str]:
+        """Our own files as they are; the owner's nftables.conf is never one of them."""
+        return {path: read(path) for path in [*sorted(glob.glob(self.SCRIPTS.format("*"))), self.DROP_IN]}
+
+    def _to_store(self, opening: Opening) -> dict[str, str]:
+        """Our own files as they have to be: a script for each table, so that one that is gone spoils no other."""
         title = "# Kept by gpufleet.axolotl: opens this node's firewall to its peers.\n"
-        nft = shutil.which("nft", path=search_path())
-        # After the owner's rules at every start and reload; the dash: our failure is not to be the owner's.
-        drop_in = f"[Service]\nExecStartPost=-{nft} -f {self.SCRIPT}\nExecReload=-{nft} -f {self.SCRIPT}\n"
-        return {
-            self.SCRIPT: title + rules.addition(chains, self._hooks(), opening),
-            self.DROP_IN: title + drop_in if self.outlives_reboot() else "",
+        tables: dict[tuple[str, str], list[rules.Chain]] = {}
+        for chain in self.ruleset.filtering(opening):
+            tables.setdefault((chain.family, chain.table), []).append(chain)
+        scripts = {
+            self.SCRIPTS.format(number): title + rules.addition(chains, self._hooks(), opening)
+            for number, chains in enumerate(tables.values(), start=1)
         }
+        if not self.outlives_reboot():
+            return scripts
+        # After the owner's rules at every start and reload; the dash: our failure is not to be the owner's.
+        nft = shutil.which("nft", path=search_path())
+        lines = [f"{when}=-{nft} -f {script}\n" for script in scripts for when in ("ExecStartPost", "ExecReload")]
+        return {**scripts, self.DROP_IN: f"{title}[Service]\n{''.join(lines)}"}
 
     @staticmethod
     def _read() -> rules.Ruleset:
-        """Table by table, so that a long table of somebody else's does not cut ours short."""
-        objects: list[Mapping[str, Any]] = []
-        for item in run_json(["nft", "-j", "list", "tables"]):
-            table = item.get("table")
-            if table and table["family"] in ("ip", "ip6", "inet") and table["name"] != rules.FIREWALLD:
-                objects += run_json(["nft", "-j", "list", "table", table["family"], table["name"]])
-        return rules.Ruleset(item for item in objects if "metainfo" not in item and "table" not in item)
+        return rules.Ruleset(run_json(["nft", "-j", "list", "ruleset"]))

@@ -14,6 +14,8 @@ from typing import Any
 from . import commands, files
 
 SECONDS = 60.0
+_MAX_JSON = 64 << 20
+"""Bytes. Rulesets with blocklists or those of Kubernetes have some megabytes, and half of one can't be judged."""
 RECORD = "/etc/gpufleet"
 """Folder of what we keep on the node about its firewall; it is there only where something is open."""
 DROP_INS = "/etc/systemd/system/nftables.service.d"
@@ -36,15 +38,15 @@ def has(tool: str) -> bool:
     return shutil.which(tool, path=search_path()) is not None
 
 
-def run(argv: Sequence[str]) -> str:
-    result = commands.run(argv, SECONDS, environment())
+def run(argv: Sequence[str], max_output: int = commands.MAX_OUTPUT) -> str:
+    result = commands.run(argv, SECONDS, environment(), max_output=max_output)
     if result.rc != 0:
         raise FirewallError(f"`{' '.join(argv[:6])}` failed: {result.message(500)}")
     return result.stdout
 
 
 def run_json(argv: Sequence[str]) -> list[dict[str, Any]]:
-    text = run(argv)
+    text = run(argv, max_output=_MAX_JSON)
     try:
         return list(json.loads(text)["nftables"])
     except (ValueError, KeyError):

@@ -17,7 +17,7 @@ from .firewall_tools import SECONDS, environment, has, read
 
 
 class Firewall(Protocol):
-    """One backend. `found` and `wanted` are texts by what shows or holds them: equal texts are an equal state."""
+    """One backend. `found` and `wanted` are texts, by what shows or holds them; one that is left out is empty."""
 
     name: str
 
