@@ -73,6 +73,7 @@ class ActionModule(FleetAction):
         left_out = [node for node in nodes if node not in playing]
         if verb in WHOLE_FLEET and left_out:
             findings.append(limited(left_out))
+        findings += _doca_key(values[nodes[0]])
         cache = str(self.store(task_vars).folder)
         files, wrong = _controller_files(values[nodes[0]], cache, compiled=verb != "provision")
         findings += wrong
@@ -144,6 +145,21 @@ def _controller_files(fleet: Values, cache: str, compiled: bool) -> tuple[Contro
         base=os.getcwd(),
         delivery_cache=os.path.join(cache, "delivery"),
     ), findings
+
+
+def _doca_key(fleet: Values) -> list[Finding]:
+    """Whether the key that is to be trusted on every node is one: what else lies there must not get that far."""
+    if fleet["infiniband_provider"] != "doca" or not fleet["infiniband_doca_key"]:
+        return []
+    path = os.path.abspath(os.path.expanduser(fleet["infiniband_doca_key"]))
+    try:
+        with open(path, "rb") as stream:
+            found = "" if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in stream.read(1 << 20) else "something else"
+    except OSError as error:
+        found = str(error.strerror).lower()
+    remedy = "fetch it from where DOCA's repository lies, compare its fingerprint, and correct infiniband_doca_key"
+    expected = f"an armored OpenPGP public key in {path}"
+    return [Finding("doca_key_missing", (), expected, found, remedy)] if found else []
 
 
 def _read_config(path: str, findings: list[Finding]) -> tuple[Mapping[str, Any], bytes]:

@@ -121,6 +121,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "supervisor": fleet.supervisor,
         "follow": fleet.follow,
         "follow_interval": fleet.follow_interval,
+        "infiniband": _infiniband(fleet, files),
         "nodes": {},
     }
     for node in order:
@@ -130,8 +131,20 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
 
 def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
-    idle = {"axolotl_user": "", "axolotl_firewall": "none"}
+    idle = {"axolotl_user": "", "axolotl_firewall": "none", "infiniband_provider": "none"}
     return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
+
+
+def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
+    """What the role infiniband gets."""
+    key = fleet["infiniband_doca_key"]
+    return {
+        "provider": fleet["infiniband_provider"],
+        "doca_version": fleet["infiniband_doca_version"],
+        "doca_repository": fleet["infiniband_doca_repository"],
+        "doca_key": os.path.join(files.base, os.path.expanduser(key)) if key else "",
+        "reboot": fleet["infiniband_reboot"],
+    }
 
 
 def address(node: str, known: Values) -> str:
@@ -222,6 +235,7 @@ def check(values: Mapping[str, Values]) -> list[Finding]:
         *_check_overrides(values),
         *_check_head(values),
         *_check_peers(values),
+        *_check_infiniband(values),
     ]
 
 
@@ -353,3 +367,19 @@ def _check_peers(values: Mapping[str, Values]) -> list[Finding]:
     remedy = "set axolotl_address of these nodes to their IP address on the data network"
     expected = f"IP addresses, to open {fleet.firewall} to"
     return [Finding("peer_unresolved", hosts, expected, ", ".join(names[:8]), remedy)]
+
+
+def _check_infiniband(values: Mapping[str, Values]) -> list[Finding]:
+    fleet = next(iter(values.values()))
+    if fleet["infiniband_provider"] != "doca":
+        return []
+    needed = {
+        "infiniband_doca_version": "an exact version of DOCA, such as 3.2.1",
+        "infiniband_doca_key": "the path of the key that signs DOCA's repository",
+    }
+    remedy = "set {} in the inventory (group_vars of axolotl_nodes), or infiniband_provider to inbox"
+    return [
+        Finding("setting_missing", (), f"{name}: {expected}", "not set", remedy.format(name))
+        for name, expected in needed.items()
+        if not fleet[name]
+    ]

@@ -38,7 +38,9 @@ def reached(plan: Mapping[str, Any], results: Results, root: Results) -> Judgeme
     return [*answers.findings, *refusals], {}
 
 
-def provisioned(plan: Mapping[str, Any], results: Results, reached: Results) -> Judgement:
+def provisioned(
+    plan: Mapping[str, Any], results: Results, reached: Results, infiniband: Results | None = None
+) -> Judgement:
     """Every node that takes part went through all of provision."""
     findings: list[Finding] = []
     failures: dict[tuple[str, str], list[str]] = {}
@@ -56,7 +58,22 @@ def provisioned(plan: Mapping[str, Any], results: Results, reached: Results) -> 
     if left_out:
         finding = readings.limited(left_out)
         findings.append(dataclasses.replace(finding, severity=WARNING))
-    return findings, {}
+    return [*findings, *_reboots(infiniband or {})], {}
+
+
+def _reboots(infiniband: Results) -> list[Finding]:
+    """Nodes on which drivers were installed that are not at work yet."""
+    nodes_of: dict[str, list[str]] = {}
+    for node, result in infiniband.items():
+        if result and result.get("reboot"):
+            nodes_of.setdefault(str(result["reboot"]), []).append(node)
+    remedy = (
+        "reboot them when no run is active, a few at a time; with infiniband_reboot: true provision does it, one by one"
+    )
+    return [
+        Finding("reboot_needed", tuple(nodes), "the installed InfiniBand drivers are at work", reason, remedy, WARNING)
+        for reason, nodes in nodes_of.items()
+    ]
 
 
 def started(plan: Mapping[str, Any], results: Results) -> Judgement:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import doca_repository
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, full_commit
 
 from .comparison import outliers
@@ -199,6 +200,16 @@ def peer_networks(value: Any) -> list[str]:
     return found
 
 
+def doca_version(value: Any) -> str:
+    version = text(value)
+    if version:
+        try:
+            doca_repository.parse_version(version)
+        except doca_repository.DocaError as error:
+            raise InvalidValue(str(error)) from None
+    return version
+
+
 PORT = whole(1024, 65535)  # below 1024 a process needs privileges to listen
 SECONDS = whole(1, 7 * 24 * 3600)
 
@@ -331,6 +342,29 @@ SETTINGS: tuple[Setting, ...] = (
         whole(0, 999_999_999),
         0,
         "tokens/total that the first step must show; 0: not checked.",
+    ),
+    # InfiniBand
+    Setting(
+        "infiniband_provider",
+        one_of("none", "inbox", "doca"),
+        "none",
+        "Whose InfiniBand stack provision installs: nobody's, the distribution's, or NVIDIA's DOCA-OFED.",
+    ),
+    Setting("infiniband_doca_version", doca_version, "", "Exact version of DOCA; needed for doca."),
+    Setting(
+        "infiniband_doca_key",
+        text,
+        "",
+        "Path on the controller of the key that signs DOCA's repository; needed for doca.",
+    ),
+    Setting(
+        "infiniband_doca_repository",
+        filled,
+        "https://linux.mellanox.com/public/repo/doca",
+        "URL under which the versions of DOCA lie: NVIDIA's, or that of a mirror.",
+    ),
+    Setting(
+        "infiniband_reboot", flag, False, "Whether provision reboots nodes that need it for new drivers, one at a time."
     ),
     # The controller
     Setting(

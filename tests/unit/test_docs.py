@@ -64,7 +64,9 @@ def settings_by_group() -> dict[str, list[str]]:
     """Names of the settings under the comment that groups them in the code."""
     groups: dict[str, list[str]] = {}
     source = (PROJECT / "plugins/plugin_utils/settings.py").read_text().partition("\nSETTINGS")[2]
-    for match in re.finditer(r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet)_\w+)\",", source, re.MULTILINE):
+    for match in re.finditer(
+        r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband)_\w+)\",", source, re.MULTILINE
+    ):
         if match["group"]:
             groups[match["group"]] = []
         elif groups:
@@ -179,7 +181,7 @@ def test_variables_in_the_text_exist(page: Path) -> None:
     known |= {"axolotl_brings", "axolotl_packed", "axolotl_delivered"}  # what roles leave for the play
     for role in ROLES:
         known.update(*(entry.get("options", {}) for entry in specs(role).values()))
-    assert set(re.findall(r"\b(?:axolotl|gpufleet)_[a-z_]+\b", page.read_text())) <= known
+    assert set(re.findall(r"\b(?:axolotl|gpufleet|infiniband)_[a-z_]+\b", page.read_text())) <= known
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(PROJECT)))

@@ -233,3 +233,33 @@ def test_a_url_without_a_credential_is_none(url: str) -> None:
 def test_a_large_fleet_has_longer_to_join() -> None:
     small, large = (plan_of(size, join_timeout=100)["nodes"]["node0"]["start"] for size in (2, 5))
     assert (small["join_timeout"], large["join_timeout"]) == (102, 105)
+
+
+def test_infiniband_is_for_the_role_as_it_stands_in_the_settings() -> None:
+    variables = inventory(2)
+    for known in variables.values():
+        known.update(infiniband_provider="doca", infiniband_doca_version="3.2.1", infiniband_doca_key="keys/doca.asc")
+    assert checked(variables) == []
+    assert launch_plan.build(values_of(variables), FILES, RUN)["infiniband"] == {
+        "provider": "doca",
+        "doca_version": "3.2.1",
+        "doca_key": "/project/keys/doca.asc",
+        "doca_repository": "https://linux.mellanox.com/public/repo/doca",
+        "reboot": False,
+    }
+    assert plan_of(1)["infiniband"]["provider"] == "none"
+
+
+def test_doca_needs_a_version_and_a_key() -> None:
+    variables = inventory(2)
+    for known in variables.values():
+        known["infiniband_provider"] = "doca"
+    findings = launch_plan.check(values_of(variables))
+    assert [finding.id for finding in findings] == ["setting_missing"] * 2
+    assert [finding.expected.partition(":")[0] for finding in findings] == [
+        "infiniband_doca_version",
+        "infiniband_doca_key",
+    ]
+    for known in variables.values():
+        known["infiniband_provider"] = "inbox"
+    assert checked(variables) == []

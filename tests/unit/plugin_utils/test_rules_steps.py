@@ -145,3 +145,13 @@ def test_nodes_that_left_the_inventory_are_named() -> None:
     for findings, _unused in (collected, stopped):
         assert short(findings) == [("node_absent", ("node0", "node2"), "error")]
     assert rules_steps.absent([]) == []
+
+
+def test_nodes_whose_drivers_are_not_at_work_are_named() -> None:
+    fine = {node: {"failed_task": ""} for node in ("node0", "node1", "node2")}
+    reached = {node: {"ping": "pong"} for node in fine}
+    stack = {"node0": {"reboot": ""}, "node1": {"reboot": "the loaded mlx5_core is another"}, "node2": None}
+    (finding,) = rules_steps.provisioned({}, fine, reached, stack)[0]
+    assert (finding.id, finding.hosts, finding.severity) == ("reboot_needed", ("node1",), "warning")
+    assert finding.found == "the loaded mlx5_core is another"
+    assert "infiniband_reboot" in finding.remedy
