@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from .nccl_names import NameList
 
 INFINIBAND, ETHERNET = "InfiniBand", "Ethernet"
 """Link layers that NCCL takes; a port with another one does not count (src/transport/net_ib/init.cc)."""
+DERIVED = {"cpu": {"GLOO_SOCKET_IFNAME"}, "cuda": {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"}}
+"""Accelerator to the variables that name the interface; on CPU the trainers meet over gloo alone."""
 ACTIVE = "ACTIVE"
 ROCE_V2 = "RoCE v2"
 
@@ -53,7 +56,7 @@ def data_interface(plan: Plan, node: str, fingerprint: Fingerprint) -> Chosen:
     if part["interface"]:
         return Chosen(part["interface"], "axolotl_interface names it")
     carrier = network["address"]["interface"]
-    if carrier and (on_one_machine(plan) or not is_loopback(network, carrier)):
+    if carrier and (not is_loopback(network, carrier) or on_one_machine(plan)):
         return Chosen(carrier, f"it carries {part['address']}, the node's address")
     # A host's own name often leads to the loopback on the host itself; the way to the head tells all the same.
     way = network["head"]["interface"]
@@ -125,7 +128,7 @@ def selection(plan: Plan, node: str) -> Selection:
     """What the inventory says about the adapters of a node."""
     variables, hcas = environment(plan, node), plan["nodes"][node]["hcas"]
     network = variables.get("NCCL_NET", "")
-    if variables.get("NCCL_IB_DISABLE", "0").strip() not in ("", "0"):
+    if re.fullmatch(r"\s*[+-]?0*[1-9]\d*\s*", variables.get("NCCL_IB_DISABLE", "")):  # a number that is not 0
         return Selection(None, "NCCL_IB_DISABLE", off=True)
     if network.lower() == "socket":
         return Selection(None, "NCCL_NET", off=True)

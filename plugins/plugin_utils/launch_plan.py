@@ -18,7 +18,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking impo
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
-from . import launcher_torchrun
+from . import launcher_torchrun, peers
 from .findings import Finding
 from .settings import Values
 
@@ -75,6 +75,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         fleet.python_platform,
         fleet.torch_backend,
     )
+    peer_addresses, peer_names = peers.addresses(values)
     plan: dict[str, Any] = {
         "run_id": run_id,
         "user": fleet.user,
@@ -106,6 +107,10 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "head_address": address(head, fleet),
         "master_port": fleet.master_port,
         "watch_port": fleet.watch_port,
+        "firewall": fleet.firewall,
+        "peers": peer_addresses,
+        "peer_names": peer_names,
+        "peer_ports": peers.ports(fleet),
         "nnodes": len(order),
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
@@ -125,7 +130,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
 
 def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
-    return [f"axolotl_user is {fleet.user}"] if fleet.user else []
+    idle = {"axolotl_user": "", "axolotl_firewall": "none"}
+    return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
 
 
 def address(node: str, known: Values) -> str:
@@ -215,6 +221,7 @@ def check(values: Mapping[str, Values]) -> list[Finding]:
         *_check_secrets(values),
         *_check_overrides(values),
         *_check_head(values),
+        *_check_peers(values),
     ]
 
 
@@ -334,3 +341,15 @@ def _check_head(values: Mapping[str, Values]) -> list[Finding]:
             "set axolotl_address of the head to its address on the data network",
         )
     ]
+
+
+def _check_peers(values: Mapping[str, Values]) -> list[Finding]:
+    """With `auto` a name matters only on a node whose firewall is active, and is refused there."""
+    fleet = next(iter(values.values()))
+    names = peers.addresses(values)[1]
+    if fleet.firewall in ("auto", "none") or not names:
+        return []
+    hosts = tuple(node for node, known in values.items() if address(node, known) in names)
+    remedy = "set axolotl_address of these nodes to their IP address on the data network"
+    expected = f"IP addresses, to open {fleet.firewall} to"
+    return [Finding("peer_unresolved", hosts, expected, ", ".join(names[:8]), remedy)]

@@ -44,7 +44,7 @@ def derive(plan: Plan, fingerprints: Fingerprints) -> dict[str, dict[str, Derive
         if node in fingerprints and part["start"]:
             by_hand = part["start"]["environment"]
             variables = _interface(plan, node, fingerprints[node])
-            if plan["accelerator"] == "cuda":  # on CPU the trainers meet over gloo
+            if plan["accelerator"] == "cuda":
                 variables |= _adapters(plan, node, fingerprints[node], fabric)
             found[node] = {name: value for name, value in variables.items() if name not in by_hand}
     return found
@@ -54,10 +54,8 @@ def _interface(plan: Plan, node: str, fingerprint: Mapping[str, Any]) -> dict[st
     interface, reason = data_network.data_interface(plan, node, fingerprint)
     if not interface:
         return {}
-    variables = {"GLOO_SOCKET_IFNAME": Derived(interface, reason)}
-    if plan["accelerator"] == "cuda":
-        variables["NCCL_SOCKET_IFNAME"] = Derived(f"={interface}", reason)
-    return variables
+    values = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}
+    return {name: Derived(values[name], reason) for name in data_network.DERIVED[plan["accelerator"]]}
 
 
 def _adapters(plan: Plan, node: str, fingerprint: Mapping[str, Any], fabric: Fabric) -> dict[str, Derived]:

@@ -26,7 +26,7 @@ LEAST_MEMLOCK = GIBI
 channel and peer (NCCL_BUFFSIZE). Above this a limit can do, but nobody can say for how many peers."""
 FLAPPING = ("link_downed", "link_error_recovery")
 """Counters that rise when the link itself is lost, for a moment or for good."""
-ELSEWHERE = "if the training is not meant to use it, name those that it uses in axolotl_hcas"
+ELSEWHERE = "if the training is not meant to use it, name the adapters that it uses in axolotl_hcas ([] for none)"
 
 
 def examine(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def _absent(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[
     for (absent, there), nodes in _by_value(found).items():
         remedy = (
             "see that the adapter is seated and its driver loaded (lspci; modprobe mlx5_ib), or name the adapters that "
-            "these nodes use in axolotl_hcas: an empty list for none"
+            "these nodes use in axolotl_hcas ([] for none)"
         )
         yield Finding("ib_hca_missing", tuple(nodes), f"adapters for {absent}", f"adapters: {there}", remedy)
 

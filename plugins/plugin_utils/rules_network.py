@@ -59,7 +59,7 @@ def uses(plan: Plan, node: str, fingerprint: Fingerprint) -> list[Use]:
             matched = tuple(name for name in known if known[name]["addresses"] and listed.matches(name))
             found.append(Use("NCCL_SOCKET_IFNAME", pattern, matched))
     derived = data_network.data_interface(plan, node, fingerprint).interface
-    if derived and not found:
+    if derived and not part["interface"] and not data_network.DERIVED[plan["accelerator"]] <= set(variables):
         found.append(Use("axolotl_address", derived, _those(known, derived)))
     return found
 
@@ -114,40 +114,74 @@ def _loopback(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("interface_loopback", tuple(nodes), expected, f"{name}, the loopback", remedy)
 
 
-def _address(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    """Peers dial the node's address, so it must be one of the node, on the interface that is named by hand."""
+def _not_here(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    found: dict[str, str] = {}
     for node, fingerprint in fingerprints.items():
-        network, where = fingerprint["network"], plan["nodes"][node]["address"]
-        reachable = [item for item in network["address"]["resolved"] if not ipaddress.ip_address(item).is_loopback]
+        network = fingerprint["network"]
+        lacking = not all(use.matched for use in uses(plan, node, fingerprint))  # with its address: that is said
+        if _leading_away(network) and not network["address"]["interface"] and not lacking:
+            own = [f"{address} on {name}" for name in network["interfaces"] for address in _own(network, name)]
+            found[node] = f"{_name(plan, node, network)} is none of {', '.join(own[:8]) or 'no addresses'}"
+    if found:
+        remedy = "set axolotl_address of these nodes to their own addresses on the data network"
+        yield Finding("address_not_here", tuple(found), "a node's address is one of its own", _examples(found), remedy)
+
+
+def _address(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    """Peers dial the node's address, so it must be on the interface that is named by hand."""
+    bare: dict[str, list[str]] = {}
+    elsewhere: dict[str, dict[str, tuple[str, str]]] = {}
+    for node, fingerprint in fingerprints.items():
+        network = fingerprint["network"]
         carrier = network["address"]["interface"]
-        if reachable and not carrier:
-            found = ", ".join(
-                f"{address} on {name}"
-                for name, facts in network["interfaces"].items()
-                for address in data_network.addresses_of(network, name)
-                if not facts["loopback"] and not ipaddress.ip_address(address).is_link_local
-            )
-            leads = f"{where} ({reachable[0]})" if where != reachable[0] else where
-            remedy = "set axolotl_address of this node to its own address on the data network"
-            yield Finding(
-                "address_not_here", (node,), f"{leads} is an address of the node", f"it has {found or 'none'}", remedy
-            )
-            continue
-        for use in dict.fromkeys(use._replace(source="") for use in uses(plan, node, fingerprint) if use.by_hand):
-            if not use.matched:
-                continue  # it is missing, which is said
-            own = [address for name in use.matched for address in data_network.addresses_of(network, name)]
+        for use in uses(plan, node, fingerprint):
+            own = [address for name in use.matched for address in _own(network, name)]
+            if not use.by_hand or not use.matched or any(_loops(network, name) for name in use.matched):
+                continue
             if not own:
-                remedy = "give it an address, or name another interface"
-                yield Finding("interface_address", (node,), f"{use.name} has an address", "it has none", remedy)
-            elif reachable and carrier not in use.matched:
-                yield Finding(
-                    "interface_address",
-                    (node,),
-                    f"the interface that is named by hand carries {where}, by which peers reach the node",
-                    f"{use.name} has {names(own, 4)}; {where} is on {carrier}",
-                    f"set axolotl_address of this node to {own[0]}, or leave the interface to be derived",
-                )
+                bare.setdefault(use.name, []).append(node)
+            elif carrier and _leading_away(network) and carrier not in use.matched:
+                said = f"{use.name} has {own[0]}, and {_name(plan, node, network)} is on {carrier}"
+                elsewhere.setdefault(use.name, {})[node] = (said, own[0])
+    for name, nodes in bare.items():
+        remedy = f"give {name} an address, or name another interface"
+        hosts = tuple(dict.fromkeys(nodes))
+        yield Finding("interface_address", hosts, f"{name}, which is named by hand, has an address", "none", remedy)
+    for name, cases in elsewhere.items():
+        addresses = _examples({node: address for node, (_said, address) in cases.items()})
+        yield Finding(
+            "interface_address",
+            tuple(cases),
+            f"{name}, which is named by hand, carries the address by which peers reach the node",
+            _examples({node: said for node, (said, _address) in cases.items()}),
+            f"set axolotl_address ({addresses}), or leave the interface to be derived",
+        )
+
+
+def _loops(network: Mapping[str, Any], name: str) -> bool:
+    return data_network.is_loopback(network, name)
+
+
+def _own(network: Mapping[str, Any], name: str) -> list[str]:
+    """The addresses of an interface that others can reach."""
+    known = data_network.addresses_of(network, name) if not _loops(network, name) else []
+    return [address for address in known if not ipaddress.ip_address(address).is_link_local]
+
+
+def _leading_away(network: Mapping[str, Any]) -> list[str]:
+    """What the node's address is on the node itself, the loopback left out."""
+    return [item for item in network["address"]["resolved"] if not ipaddress.ip_address(item).is_loopback]
+
+
+def _name(plan: Plan, node: str, network: Mapping[str, Any]) -> str:
+    where, address = plan["nodes"][node]["address"], _leading_away(network)[0]
+    return str(where) if where == address else f"{where} ({address})"
+
+
+def _examples(found: Mapping[str, str], limit: int = 3) -> str:
+    """What is said of each node, for a few of them."""
+    shown = [f"{node}: {said}" for node, said in list(found.items())[:limit]]
+    return "; ".join(shown) + (f"; and {len(found) - limit} more" if len(found) > limit else "")
 
 
 def _management(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -185,9 +219,7 @@ def _others(network: Mapping[str, Any], name: str) -> list[str]:
         and facts["up"]
         and facts["state"] not in DOWN
         and facts["kind"] not in HOST_ONLY
-        and any(
-            not ipaddress.ip_address(address).is_link_local for address in data_network.addresses_of(network, other)
-        )
+        and _own(network, other)
     ]
 
 
@@ -232,4 +264,4 @@ def _meant(plan: Plan, node: str, fingerprint: Fingerprint) -> list[str]:
     )
 
 
-RULES: tuple[Rule, ...] = (_missing, _down, _loopback, _address, _management, _head_name, _mtu)
+RULES: tuple[Rule, ...] = (_missing, _down, _loopback, _not_here, _address, _management, _head_name, _mtu)

@@ -190,6 +190,15 @@ def networks(value: Any) -> list[str]:
         raise InvalidValue(f"a list of networks such as 192.0.2.0/24 ({error})") from None
 
 
+def peer_networks(value: Any) -> list[str]:
+    """A network wider than /8 is no data network but a mistake that would open a node to the world."""
+    found = networks(value)
+    for item in found:
+        if ipaddress.ip_network(item).prefixlen < 8 or "%" in item:
+            raise InvalidValue(f"a list of networks such as 192.0.2.0/24 (not {item}: wider than /8, or with a zone)")
+    return found
+
+
 PORT = whole(1024, 65535)  # below 1024 a process needs privileges to listen
 SECONDS = whole(1, 7 * 24 * 3600)
 
@@ -295,6 +304,20 @@ SETTINGS: tuple[Setting, ...] = (
         networks,
         [],
         "Networks that must not carry it.",
+    ),
+    # The firewall
+    Setting(
+        "axolotl_firewall",
+        one_of("auto", "firewalld", "ufw", "nftables", "none"),
+        "auto",
+        "The firewall to open between the nodes.",
+    ),
+    Setting(
+        "axolotl_peer_addresses",
+        peer_networks,
+        [],
+        "Further addresses of the node, or networks, from which its traffic comes to its peers.",
+        per_node=True,
     ),
     # Supervision
     Setting("axolotl_supervisor", one_of("auto", "systemd", "process"), "auto", "What the supervisors run under."),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
@@ -92,13 +93,13 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
 def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, Any]:
     """Its network (the login on eth0, the training on ib0), its adapters, one port each, and its limits."""
     number = list(plan["nodes"]).index(node) + 1
-    address, head_address = f"198.51.100.{number}", "198.51.100.1"
+    address, login = (str(ipaddress.ip_address(network) + number) for network in ("198.51.100.0", "192.0.2.0"))
     facts = {"mtu": 1500, "speed": 10000, "state": "up", "up": True, "loopback": False, "kind": "physical"}
     unlimited = {"soft": "unlimited", "hard": "unlimited"}
     return {
         "network": {
             "interfaces": {
-                "eth0": {**facts, "addresses": [f"192.0.2.{number}/24", "fe80::1/64"]},
+                "eth0": {**facts, "addresses": [f"{login}/24", "fe80::1/64"]},
                 "ib0": {**facts, "addresses": [f"{address}/24"], "mtu": 2044, "kind": "infiniband"},
                 "lo": {
                     **facts,
@@ -115,7 +116,7 @@ def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, An
             "address": {"name": node, "resolved": [address], "error": None, "interface": "ib0"},
             "head": {
                 "name": plan["head_address"],
-                "resolved": [head_address],
+                "resolved": ["198.51.100.1"],
                 "error": None,
                 "interface": "lo" if node == plan["head"] else "ib0",
             },

@@ -71,7 +71,7 @@ class Bed:
         state = self._state()
         engine = self._engine(state)
         for name in names:
-            engine.run("rm", "--force", "--time=0", self.container(name))
+            engine.remove(self.container(name))
         self.forget_connections()
         self.up(len(state["hosts"]))
 
@@ -85,7 +85,7 @@ class Bed:
         if state:
             engine = self._engine(state)
             for name in state["hosts"]:
-                engine.succeeds("rm", "--force", "--time=0", self.container(name))
+                engine.remove(self.container(name))
             engine.succeeds("network", "rm", self._name)
             if state["lab"]:
                 Lab(self.folder / "lab", self._name).down()
@@ -122,7 +122,18 @@ class Bed:
         container = self.container(name)
         if not engine.succeeds("container", "inspect", container):
             where = ["--network", self._name, "--ip", hosts[name], "--mac-address", _hardware_address(hosts[name])]
-            engine.run("run", "--detach", "--name", container, "--hostname", name, *where, *_rights(engine), built)
+            engine.run(
+                "run",
+                "--detach",
+                "--name",
+                container,
+                "--hostname",
+                name,
+                *where,
+                *_rights(engine),
+                built,
+                *_init(engine),
+            )
         engine.run("start", container)
 
         # A name of one's own that leads to the loopback is what Debian's installer sets, and what misleads gloo.
@@ -154,10 +165,20 @@ def _hardware_address(address: str) -> str:
 
 
 def _rights(engine: Engine) -> list[str]:
-    """What systemd as init and a firewall need; docker leaves cgroups read-only to any container that has less."""
-    if engine.kind == "docker":
-        return ["--privileged", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock"]
-    return ["--systemd=always", "--cap-add=NET_ADMIN,SYS_ADMIN", "--no-hosts"]
+    """What systemd as init and a firewall need. podman knows what systemd wants; docker has to be told."""
+    rights = ["--cap-add=NET_ADMIN", "--cap-add=SYS_ADMIN", "--stop-signal=SIGRTMIN+3"]
+    if engine.kind == "podman":
+        return [*rights, "--systemd=always", "--no-hosts"]
+    # Docker's profiles keep systemd from mounting.
+    profiles = ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
+    return [*rights, *profiles, "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock"]
+
+
+def _init(engine: Engine) -> list[str]:
+    """The host's first program; docker mounts the host's control groups read-only."""
+    if engine.kind == "podman":
+        return []
+    return ["sh", "-c", "mount -o remount,rw /sys/fs/cgroup && exec /sbin/init"]
 
 
 def _without_dns(engine: Engine) -> list[str]:

@@ -38,8 +38,8 @@ def ensure(engine: Engine, cache: Path) -> str:
     if _base_can_be_pulled(engine):
         engine.run("build", "--tag", image, str(RECIPE))
     else:
-        changes = ["--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3"]
-        engine.run("import", *changes, str(_debian_root(cache / f"{image.rpartition(':')[2]}.tar")), image)
+        archive = _debian_root(cache / f"{image.rpartition(':')[2]}.tar")
+        engine.run("import", "--change", 'CMD ["/sbin/init"]', str(archive), image)
     return image
 
 

@@ -127,7 +127,11 @@ def _unclaimed(base: str) -> list[str]:
     for address in _names(base):
         device = os.path.join(base, address)
         kind = _text(os.path.join(device, "class")) or ""
-        if kind.startswith(INFINIBAND_CONTROLLER) and not os.path.isdir(os.path.join(device, "infiniband")):
+        driver = os.path.basename(os.path.realpath(os.path.join(device, "driver")))
+        # A virtual function, or a device that vfio holds, is for a virtual machine.
+        passed_on = driver == "vfio-pci" or os.path.exists(os.path.join(device, "physfn"))
+        claimed = passed_on or os.path.isdir(os.path.join(device, "infiniband"))
+        if kind.startswith(INFINIBAND_CONTROLLER) and not claimed:
             found.append(address)
     return found
 

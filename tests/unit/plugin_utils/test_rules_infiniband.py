@@ -185,6 +185,7 @@ def test_an_adapter_that_is_named_and_not_there(named: str) -> None:
         {"hcas": []},
         {"environment": {"NCCL_IB_DISABLE": "1"}},
         {"environment": {"NCCL_NET": "Socket"}},
+        {"environment": {"NCCL_IB_DISABLE": " 01"}},
     ],
 )
 def test_where_infiniband_is_switched_off_nothing_of_it_matters(changes: dict[str, Any]) -> None:
@@ -196,6 +197,13 @@ def test_where_infiniband_is_switched_off_nothing_of_it_matters(changes: dict[st
     prints["node0"]["infiniband"]["unclaimed"] = ["0000:19:00.0"]
     prints["node2"]["limits"]["memlock"] = {"soft": 65536, "hard": 65536}
     assert rules_preflight.examine(plan, prints) == []
+
+
+@pytest.mark.parametrize("value", ["0", "", "no", "00"])
+def test_what_does_not_switch_infiniband_off(value: str) -> None:
+    plan, prints = fleet(environment={"NCCL_IB_DISABLE": value})
+    port(prints, "node1").update(DOWN)
+    assert one(plan, prints).id == "ib_port_down"
 
 
 # Adapters that are missing

@@ -130,6 +130,12 @@ BAD = [
     ("axolotl_follow_interval", 0),
     ("axolotl_expected_tokens", -1),
     ("gpufleet_artifacts_dir", ""),
+    ("axolotl_firewall", "iptables"),
+    ("axolotl_peer_addresses", "192.0.2.1"),
+    ("axolotl_peer_addresses", ["node1"]),
+    ("axolotl_peer_addresses", ["192.0.2.1/24"]),
+    ("axolotl_peer_addresses", ["0.0.0.0/0"]),
+    ("axolotl_peer_addresses", ["fe80::1%ib0"]),
 ]
 
 

@@ -121,6 +121,11 @@ def test_a_controller_whose_driver_is_missing(tree: Path) -> None:
     shutil.rmtree(tree / "devices/0000:3b:00.0/infiniband")  # as when mlx5_core is loaded and mlx5_ib is not
     (tree / "class/infiniband/mlx5_1").unlink()
     sysfs.write(tree / "bus/pci/devices/0000:5e:00.0", **{"class": "0x020000"})  # a plain network card
+    # Two that are passed on to virtual machines
+    sysfs.write(tree / "bus/pci/devices/0000:3b:00.1", **{"class": "0x020700"}, physfn__class="0x020700")
+    vfio = sysfs.write(tree / "bus/pci/devices/0000:3b:00.2", **{"class": "0x020700"})
+    (tree / "bus/pci/drivers/vfio-pci").mkdir(parents=True)
+    (vfio / "driver").symlink_to(tree / "bus/pci/drivers/vfio-pci")
     assert read(tree)["unclaimed"] == ["0000:3b:00.0"]
 
 
