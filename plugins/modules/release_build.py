@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_build
-short_description: Installs a release's packages from its lock and marks it complete
+short_description: Checks a release out, installs its packages from its lock, and marks it complete
 version_added: 0.1.0
 description:
-  - Expects the checkout in C(source/) of O(path) and C(lock.txt) beside it, and makes C(venv/).
+  - Expects C(lock.txt) in O(path), and makes C(source/) and C(venv/) beside it.
+  - The source is a git checkout of the one commit, without history. It is made beside its place and moved there.
   - Installs exactly what the lock pins, with hashes, and then the source itself as editable, without dependencies.
   - Imports Axolotl once, and writes C(release.json) last. Without that file a release is not complete.
-  - A complete and unchanged release is left alone. Anything else is brought back to what the lock says.
+  - A complete and unchanged release is left alone. Anything else is brought back to what commit and lock say.
+  - Two at once on one node wait for each other, also when the first has lost its controller.
   - uv uses the node's own configuration of pip, so that mirrors and certificates need to be set up once. With
     O(delivery) it uses no network at all.
 author:
@@ -22,6 +24,10 @@ options:
   path:
     description: Folder of the release. Its name is the release's id.
     type: path
+    required: true
+  repository:
+    description: URL or path of the git repository.
+    type: str
     required: true
   commit:
     description: Full commit SHA that C(source/) must be at.
@@ -79,6 +85,7 @@ EXAMPLES = r"""
 - name: Install the packages of the release
   gpufleet.axolotl.release_build:
     path: /srv/axolotl/releases/067b021c8b87-1f0c9d2ab34e
+    repository: https://github.com/axolotl-ai-cloud/axolotl.git
     commit: 067b021c8b87a9e5e380b9173c704cf7340e30f5
     lock_sha256: 34ef004306eea85cb406d89c70d86c48a92e2f56d7aa2a8dccd84e922733032d
     python_version: "3.12"
@@ -102,6 +109,7 @@ repaired:
 import contextlib
 import json
 import os
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -109,7 +117,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, release_id
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import SEAL, read_release
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.folder_lock import FolderBusy, only_one_in
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import (
+    SEAL,
+    read_release,
+    read_source,
+)
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.uv import offline_settings, only_one, uv_settings
 
 # Imports what training imports, so that a broken environment shows now, and its byte code is compiled by then.
@@ -149,6 +162,9 @@ class Build:
     def apply(self, before):
         """Bring everything to the lock; release.json goes first and comes back last."""
         self._remove_seal()
+        if before["commit"] != self._params["commit"] or before["dirty_count"]:
+            self._check_out()
+        check_source(self._path, self._params["commit"])
         if not environment_is_intact(before):
             self._make_environment(before)
         self._uv(*INSTALL_SOURCE, "--python", self._python, "--editable", self._source)
@@ -156,6 +172,32 @@ class Build:
         after = read_release(self._path)
         seal = json.dumps(self._seal(after, train_options), indent=2, sort_keys=True) + "\n"
         replace_file(os.path.join(self._path, SEAL), seal, durable=True)
+
+    def _check_out(self):
+        """Make it anew from nothing: what was cut off or edited is not worth finding out."""
+        fresh, commit = f"{self._source}.new", self._params["commit"]
+        shutil.rmtree(fresh, ignore_errors=True)
+        self._git("init", "--quiet", fresh)
+        self._git("-C", fresh, "remote", "add", "origin", self._params["repository"])
+        one = ["-C", fresh, "fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit]
+        done = run(["git", *one], self._params["timeout"])
+        if done.rc:
+            # A server may refuse to give a commit that no branch or tag points to; with all of them it is there.
+            self._git("-C", fresh, "fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+        self._git("-C", fresh, "checkout", "--quiet", "--detach", commit)
+        if os.path.exists(os.path.join(fresh, ".gitmodules")):
+            self._git("-C", fresh, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
+        shutil.rmtree(self._source, ignore_errors=True)
+        os.replace(fresh, self._source)
+
+    def _git(self, *arguments):
+        done = run(["git", *arguments], self._params["timeout"])
+        if done.rc or done.timed_out:
+            words = [word for word in arguments if not word.startswith(("-", "/"))]
+            raise BuildError(
+                f"git {words[0]} of {self._params['repository']} failed: {done.message()}. Correct axolotl_repository "
+                "or axolotl_commit, or the node's way there; with axolotl_delivery: push nodes need no git server"
+            )
 
     def _make_environment(self, before):
         """Make it from nothing: what a cut off or edited installation holds can't be known, and uv's cache is quick."""
@@ -225,16 +267,35 @@ def describe(release):
 
 
 def check_inputs(before, params, inputs):
-    """Only a clean checkout of the wanted commit and the wanted lock may be installed under the release's name."""
+    """Only the wanted lock may be installed under the release's name."""
     if release_id(**inputs) != os.path.basename(params["path"]):
         raise BuildError(f"these inputs make the release {release_id(**inputs)}, not {params['path']}")
     if before["lock_sha256"] != params["lock_sha256"]:
         found = before["lock_sha256"] or "no readable lock"
         raise BuildError(f"{before['path']}/lock.txt must have SHA-256 {params['lock_sha256']}, found {found}")
-    commit = params["commit"]
-    if before["commit"] != commit or before["dirty_count"]:
-        found = f"{before['commit'] or 'no commit'}, {before['dirty_count']} edited file(s): {before['dirty']}"
-        raise BuildError(f"{before['path']}/source must be a clean checkout of {commit}, found {found}")
+
+
+def check_source(path, commit):
+    """Only a clean checkout of the wanted commit may be installed under the release's name."""
+    source = read_source(path)
+    if source["commit"] != commit or source["dirty_count"]:
+        found = f"{source['commit'] or 'no commit'}, {source['dirty_count']} edited file(s): {source['dirty']}"
+        raise BuildError(f"{path}/source must be a clean checkout of {commit}, found {found}")
+
+
+def build(params):
+    """Bring the release to completion, alone on this node; give its state before and after."""
+    with only_one_in(params["path"], params["timeout"]):
+        before = read_release(params["path"])  # whoever was at work here before may have completed it
+        if before["complete"]:
+            return before, before
+        inputs = {name: params[name] for name in INPUTS}
+        check_inputs(before, params, inputs)
+        Build(params, inputs).apply(before)
+        after = read_release(params["path"])
+    if not after["complete"]:
+        raise BuildError(f"{params['path']} is not complete after its installation: {'; '.join(after['problems'])}")
+    return before, after
 
 
 def main():
@@ -242,6 +303,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "repository": {"type": "str", "required": True},
             "commit": {"type": "str", "required": True},
             "lock_sha256": {"type": "str", "default": ""},
             "extras": {"type": "list", "elements": "str", "default": []},
@@ -256,21 +318,15 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    before = after = read_release(params["path"])
+    try:
+        if module.check_mode:
+            before = after = read_release(params["path"])
+        else:
+            before, after = build(params)
+    except (BuildError, FolderBusy, ReleaseNameError, OSError) as error:
+        module.fail_json(msg=str(error))
     changed = not before["complete"]
     repaired = before["problems"] if before["sealed"] else []
-    try:
-        if changed and not module.check_mode:
-            inputs = {name: params[name] for name in INPUTS}
-            check_inputs(before, params, inputs)
-            Build(params, inputs).apply(before)
-            after = read_release(params["path"])
-            if not after["complete"]:
-                raise BuildError(
-                    f"{params['path']} is not complete after its installation: {'; '.join(after['problems'])}"
-                )
-    except (BuildError, ReleaseNameError, OSError) as error:
-        module.fail_json(msg=str(error))
     diff = {"before": describe(before), "after": "complete\n"}
     module.exit_json(changed=changed, release=after, repaired=repaired, diff=diff)
 

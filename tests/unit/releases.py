@@ -100,9 +100,9 @@ def make_uv(folder: Path) -> Path:
 
 
 def prepare_release(folder: Path) -> dict[str, Any]:
-    """Check the source out and put the lock beside it, as the role does; give the arguments of release_build."""
+    """Make a repository, put the lock into the release's folder as the role does; give release_build's arguments."""
     (folder / "new").mkdir(parents=True)
-    commit = make_source(folder / "new" / "source")
+    commit = make_source(folder / "repository")
     (folder / "new" / "lock.txt").write_text(LOCK)
     inputs = {
         "commit": commit,
@@ -114,4 +114,5 @@ def prepare_release(folder: Path) -> dict[str, Any]:
     }
     path = folder / release_id(**inputs)
     os.rename(folder / "new", path)
-    return {**inputs, "path": str(path), "uv": str(make_uv(folder / "bin"))}
+    uv = make_uv(folder / "bin")
+    return {**inputs, "path": str(path), "repository": str(folder / "repository"), "uv": str(uv)}

@@ -52,6 +52,11 @@ def read_seal(path: str) -> dict[str, Any] | None:
     return seal if isinstance(seal, dict) else None
 
 
+def read_source(path: str, *, timeout: float = 30) -> dict[str, Any]:
+    """The part of `read_release` that is about source/: commit, dirty, dirty_count, untracked."""
+    return _Reading(os.path.realpath(path), timeout).source()
+
+
 def git(path: str, *arguments: str, timeout: float = 30) -> CommandResult:
     """Ask git about a checkout without writing to it, whoever owns it."""
     command = ["git", "-c", f"safe.directory={path}", "-c", "core.quotePath=false", "-C", path, *arguments]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from unit.helpers import run_module
 from unit.releases import git, prepare_release
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.folder_lock import only_one_in
 
 Arguments = dict[str, Any]
 
@@ -130,9 +132,8 @@ def test_a_failed_step_leaves_no_seal_and_says_why(arguments: Arguments) -> None
 
 
 def test_a_release_that_can_not_be_imported_is_not_sealed(arguments: Arguments) -> None:
-    source = Path(arguments["path"], "source")
+    source = Path(arguments["repository"])
     (source / "axolotl" / "cli" / "main.py").write_text("raise SystemExit('no torch here')\n")
-    # Committed, so that it is the imports that fail and not the check of the source.
     git(source, "commit", "--quiet", "--all", "--message", "broken")
     broken = rename_for(arguments, commit=git(source, "rev-parse", "HEAD"))
     result = build(broken)
@@ -142,17 +143,63 @@ def test_a_release_that_can_not_be_imported_is_not_sealed(arguments: Arguments) 
 
 def rename_for(arguments: Arguments, **changes: str) -> Arguments:
     changed = {**arguments, **changes}
-    inputs = {name: value for name, value in changed.items() if name not in ("path", "uv")}
+    inputs = {name: value for name, value in changed.items() if name not in ("path", "uv", "repository")}
     changed["path"] = str(Path(arguments["path"]).rename(Path(arguments["path"]).with_name(release_id(**inputs))))
     return changed
 
 
-def test_an_edited_source_is_refused(arguments: Arguments) -> None:
-    Path(arguments["path"], "source", "axolotl", "__init__.py").write_text("edited = True\n")
+def test_the_source_is_the_one_commit_without_its_history(arguments: Arguments) -> None:
+    repository, source = Path(arguments["repository"]), Path(arguments["path"], "source")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "later")
+    build(arguments)
+    assert git(source, "rev-parse", "HEAD") == arguments["commit"]
+    assert git(source, "rev-list", "--all", "HEAD", "--count") == "1"
+    assert sorted(path.name for path in Path(arguments["path"]).iterdir()) == [
+        *("lock.txt", "release.json", "source", "venv")
+    ]
+
+
+def test_an_edited_source_is_restored_and_the_environment_left(arguments: Arguments) -> None:
+    build(arguments)
+    calls(arguments)
+    source = Path(arguments["path"], "source")
+    (source / "axolotl" / "__init__.py").write_text("edited = True\n")
+    (source / "new_module.py").touch()
     result = build(arguments)
-    assert "must be a clean checkout" in result["msg"]
-    assert "axolotl/__init__.py" in result["msg"]
-    assert calls(arguments) == []
+    assert result["release"]["complete"], result
+    assert "2 file(s) differ" in result["repaired"][0]
+    assert not (source / "new_module.py").exists()
+    assert calls(arguments) == ["pip install"]
+
+
+@pytest.mark.parametrize("leftover", ["source.new/.git/index.lock", "source/.git/HEAD.lock", "source/half"])
+def test_a_checkout_that_was_cut_off_is_no_obstacle(arguments: Arguments, leftover: str) -> None:
+    path = Path(arguments["path"], leftover)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert build(arguments)["release"]["complete"]
+
+
+def test_a_commit_that_the_repository_lacks_is_named_with_the_remedy(arguments: Arguments) -> None:
+    missing = rename_for(arguments, commit="0123456789" * 4)
+    result = build(missing)
+    for words in (arguments["repository"], "axolotl_repository", "axolotl_commit"):
+        assert words in result["msg"]
+    assert not Path(missing["path"], "source").exists()
+
+
+def test_two_builds_at_once_wait_for_each_other(arguments: Arguments) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _number: build(arguments), range(2)))
+    assert sorted(result["changed"] for result in results) == [False, True], results
+    assert all(result["release"]["complete"] for result in results)
+    assert calls(arguments) == ["venv --quiet", "pip sync", "pip install"]
+
+
+def test_a_build_does_not_wait_for_ever(arguments: Arguments) -> None:
+    with only_one_in(arguments["path"]):
+        result = build({**arguments, "timeout": 1})
+    assert "another process is still at work" in result["msg"]
 
 
 def test_another_lock_is_refused(arguments: Arguments) -> None:
