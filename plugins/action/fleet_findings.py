@@ -13,6 +13,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     nccl_settings,
     readings,
+    rules_mesh,
     rules_preflight,
     rules_run,
     rules_steps,
@@ -50,16 +51,12 @@ class ActionModule(FleetAction):
 def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
     findings = [*fingerprints.findings, *rules_preflight.examine(plan, fingerprints.values)]
-    head = str(plan["head"])
-    tried = {name: _not_skipped(results[name]) for name in ("listener", "probe")}
-    listener = {node: result for node, result in tried["listener"].items() if node == head}
-    listening = readings.read(listener, "listening", "listening on the head")
-    others = {node: result for node, result in tried["probe"].items() if node != head}
-    probes = readings.read(others, "ports", "dialling the head")
+    listening = readings.read(_not_skipped(results["listener"]), "listening", "listening")
+    probes = readings.read(_not_skipped(results["probe"]), "mesh", "dialling the others")
+    listeners = {node: results["listener"][node] for node in listening.values}
     findings += [*listening.findings, *probes.findings]
-    if head in listening.values:
-        findings += rules_preflight.reachability(plan, results["listener"][head], probes.values)
-    return findings, {"fingerprints": fingerprints.values}
+    findings += rules_mesh.examine(plan, fingerprints.values, listeners, probes.values)
+    return findings, {"fingerprints": fingerprints.values, "mesh": probes.values}
 
 
 def _not_skipped(results: Results) -> Results:

@@ -7,34 +7,41 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: port_listener
-short_description: Listen on ports for a short while, so that others can try to reach them
+short_description: Listen on ports for a short while, so that the other nodes can try to reach them
 version_added: "0.1.0"
 description:
-  - Before a launch nothing listens on the rendezvous port, so a plain connection test would always fail. This opens the
-    port for O(seconds) at most, answers whoever connects with O(word), and closes by itself.
+  - Before a launch nothing listens on any port of the run, so a plain connection test would always fail. This opens
+    a port as NCCL and gloo get theirs, out of the kernel's ephemeral range, and the given ports besides.
+  - What answers is a process of its own, which ends by itself after O(seconds). It says nothing to anybody who does not
+    know its word; M(gpufleet.axolotl.port_probe) does.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 attributes:
   check_mode:
     support: full
-    description: It listens in check mode too; the socket is gone after O(seconds) and nothing else is changed.
+    description: It listens in check mode too; the sockets are gone after O(seconds) and nothing else is changed.
   diff_mode:
     support: none
     description: It changes nothing that lasts.
 options:
   address:
-    description: The address to listen on; where it is none of this machine's (NAT), all addresses.
+    description: The address to listen on; where it is none of this machine's (NAT), all addresses. Needed to listen.
     type: str
-    required: true
   ports:
-    description: The ports to open.
+    description:
+      - Ports to open besides the one that the kernel chooses. While a run is active in O(runs) they stay closed, and
+        when one starts they are closed at once, for it may be about to listen on them.
     type: list
     elements: int
-    required: true
-  word:
-    description: What to answer.
-    type: str
-    required: true
+    default: []
+  runs:
+    description: Absolute path of the folder with this node's runs.
+    type: path
+  names:
+    description: Names to resolve on this node, for the others to compare with.
+    type: list
+    elements: str
+    default: []
   seconds:
     description: How long to listen at most.
     type: float
@@ -46,21 +53,36 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Listen on the rendezvous port for half a minute
+- name: Listen for half a minute, on the rendezvous port too
   gpufleet.axolotl.port_listener:
     address: node0
     ports: [29500]
-    word: "{{ run_id }}"
+    runs: /opt/axolotl/runs
+  register: listener
+
+- name: Close the ports again
+  gpufleet.axolotl.port_listener:
+    close: "{{ listener.listener }}"
 """
 
 RETURN = r"""
 listening:
-  description: The ports that are open now.
+  description: The ports that are open now, the one that the kernel chose first.
   returned: always
   type: list
   elements: int
 refused:
-  description: The ports that could not be opened, with the reason and the process that holds them where readable.
+  description:
+    - The ports that could not be opened (V(0) is the one that the kernel chooses), with the reason (C(error)), the
+      process that holds them where readable (C(holder)) and the run that may want them (C(run)).
+  returned: always
+  type: dict
+word:
+  description: What to say to this listener. It is made anew for each.
+  returned: always
+  type: str
+names:
+  description: Each of O(names) to the addresses that it resolves to here.
   returned: always
   type: dict
 listener:
@@ -70,81 +92,81 @@ listener:
   elements: int
 """
 
-import errno
-import selectors
+import secrets
 import signal
-import socket
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node import processes, sockets
+from ..module_utils.node import mesh_listener, names, processes, run_reader, sockets
 from ..module_utils.node.detached import detach
+from ..module_utils.node.mesh_listener import MeshListener, NewRuns
+
+RESOLVE_SECONDS = 10.0
+START_SECONDS = 15.0
+"""For so long a run may have its folder and no supervisor on record (see STARTED_WITHIN in supervisor_start)."""
 
 
-def open_port(address: str, port: int) -> socket.socket:
-    """Listen on the address, or on all where it is not this machine's."""
-    address = sockets.serving_address(address) or "0.0.0.0"  # noqa: S104 - as the watch
-    family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
-    server = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def run_that_wants_the_ports(runs: str) -> str:
+    """The id of a run that is active or just starting; empty where there is none."""
+    active = [run.run_id for run in run_reader.active_runs(runs)] or run_reader.starting_runs(runs, START_SECONDS)
+    return active[-1] if active else ""
+
+
+def listen(options: dict) -> dict:
+    """Open the ports, and have a process of its own answer there."""
+    runs = NewRuns(options["runs"] or "")  # before looking for a run, so that none can slip in between
+    run = run_that_wants_the_ports(options["runs"]) if options["runs"] and options["ports"] else ""
+    opened: dict = {0: None, **dict.fromkeys(options["ports"])}
+    refused: dict = {}
+    for port in opened:
+        if port and run:
+            refused[str(port)] = {"error": f"run {run} is active", "holder": None, "run": run}
+            continue
         try:
-            server.bind((address, port))
+            opened[port] = mesh_listener.open_port(options["address"], port)
         except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:
-                raise
-            server.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))  # noqa: S104 - as the rendezvous store
-        server.listen(1024)
-    except BaseException:
-        server.close()
-        raise
-    return server
+            holder = sockets.port_holder(port) if port else None
+            refused[str(port)] = {
+                "error": error.strerror or str(error),
+                "holder": holder._asdict() if holder else None,
+                "run": "",
+            }
+    servers = {port: server for port, server in opened.items() if server}
+    word = secrets.token_hex(8)
+    listening = [server.getsockname()[1] for server in servers.values()]
+    identity: list = []
+    if servers:
+        own = [server for port, server in servers.items() if not port]
+        lent = [server for port, server in servers.items() if port]
+        listener = MeshListener(own, word, lent, runs)
+        identity = list(detach(lambda: listener.serve(options["seconds"])))
+    return {"listening": listening, "refused": refused, "word": word, "listener": identity}
 
 
-def serve(servers: list, word: bytes, seconds: float) -> None:
-    """Answer everybody until the time is up."""
-    deadline = time.monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
-        for server in servers:
-            selector.register(server, selectors.EVENT_READ, data=server)
-        while time.monotonic() < deadline:
-            for key, _events in selector.select(timeout=deadline - time.monotonic()):
-                try:
-                    connection = key.data.accept()[0]
-                    connection.sendall(word + b"\n")
-                    connection.close()
-                except OSError:
-                    continue
+def close(identity: processes.Identity) -> dict:
+    """End that very process, if it is still there."""
+    processes.send_signal(identity, signal.SIGTERM)
+    processes.wait_until_gone([identity], seconds=5)
+    return {"listening": [], "refused": {}, "word": "", "listener": []}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "address": {"type": "str", "required": True},
-            "ports": {"type": "list", "elements": "int", "required": True},
-            "word": {"type": "str", "required": True},
+            "address": {"type": "str"},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "runs": {"type": "path"},
+            "names": {"type": "list", "elements": "str", "default": []},
             "seconds": {"type": "float", "default": 30.0},
             "close": {"type": "list", "elements": "int"},
         },
+        required_one_of=[("address", "close")],
         supports_check_mode=True,
     )
     options = module.params
-    if options["close"]:
-        processes.send_signal(processes.Identity(*options["close"]), signal.SIGTERM)
-        processes.wait_until_gone([processes.Identity(*options["close"])], seconds=5)
-        module.exit_json(changed=False, listening=[], refused={}, listener=[])
-    servers, refused = [], {}
-    for port in options["ports"]:
-        try:
-            servers.append(open_port(options["address"], port))
-        except OSError as error:
-            holder = sockets.port_holder(port)
-            refused[str(port)] = {"error": error.strerror or str(error), "holder": holder._asdict() if holder else None}
-    listening = [server.getsockname()[1] for server in servers]
-    word = options["word"].encode()
-    listener = list(detach(lambda: serve(servers, word, options["seconds"]))) if servers else []
-    module.exit_json(changed=False, listening=listening, refused=refused, listener=listener)
+    result = close(processes.Identity(*options["close"])) if options["close"] else listen(options)
+    unresolved = [name for name in options["names"] if not names.is_address(name)]
+    module.exit_json(changed=False, names=names.resolve_all(unresolved, RESOLVE_SECONDS), **result)
 
 
 if __name__ == "__main__":

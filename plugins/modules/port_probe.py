@@ -7,11 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: port_probe
-short_description: Try whether ports of another node can be reached
+short_description: Try whether every other node can be reached, and how
 version_added: "0.1.0"
 description:
-  - Connects to each port and reads the word that M(gpufleet.axolotl.port_listener) answers with, so that neither a
-    firewall that accepts for somebody else nor another server on that port passes for the head.
+  - Dials the ports that M(gpufleet.axolotl.port_listener) opened on all other nodes, many at once. It shows each the
+    word that it expects and reads its clock, so that neither a firewall that accepts for somebody else nor another
+    server on that port passes for the node.
+  - To each node it sends 128 KiB and has as much sent back, which does not get through where the path takes smaller
+    packets than the two ends believe.
+  - It resolves the names by which the nodes are reached.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 attributes:
@@ -22,73 +26,95 @@ attributes:
     support: none
     description: It changes nothing.
 options:
-  address:
-    description: Address or name of the other node.
-    type: str
+  mesh:
+    description:
+      - JSON with C(targets), a list of [position, address, word, port, further ports ...], and C(names), names to the
+        addresses that another node found. M(gpufleet.axolotl.mesh_targets) makes it, once for all nodes.
+    type: json
     required: true
-  ports:
-    description: The ports to try.
-    type: list
-    elements: int
-    required: true
-  word:
-    description: What the listener answers.
-    type: str
+  position:
+    description: This node's own position. Of its own ports only the further ones are dialled.
+    type: int
     required: true
   timeout:
-    description: Seconds for each port.
+    description: Seconds without progress after which a connection is given up.
     type: float
     default: 5.0
+  seconds:
+    description: Seconds for all connections together.
+    type: float
+    default: 60.0
 """
 
 EXAMPLES = r"""
-- name: Reach the head
+- name: Dial the others
   gpufleet.axolotl.port_probe:
-    address: node0
-    ports: [29500]
-    word: "{{ run_id }}"
+    mesh: "{{ _preflight_targets.mesh }}"
+    position: 3
 """
 
 RETURN = r"""
-ports:
-  description: For each port V(reached), or why not, in the words of the system or V(another server answers).
+mesh:
+  description:
+    - C(reached) (how many nodes), C(failed) (outcome to the positions of the nodes, as in V(0-2,7)), C(ports) (outcome
+      of each further port), C(paths) (MTU of the path to the positions), C(interfaces) (MTU on this side), C(clocks)
+      (position, seconds by which that clock is ahead of this one, and by how much that can be wrong), C(names)
+      (those that resolve to other addresses here, and how many they are), C(seconds).
   returned: always
   type: dict
 """
 
-import socket
+import json
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.core.mesh_summary import summarise
+from ..module_utils.node import mesh_dialler, names
+from ..module_utils.node.mesh_dialler import Target
 
-def probe(address: str, port: int, word: str, timeout: float) -> str:
-    """Dial one port; say what came of it."""
-    try:
-        with socket.create_connection((address, port), timeout=timeout) as connection:
-            connection.settimeout(timeout)
-            answer = connection.makefile("rb").readline(256).decode("utf-8", "replace").strip()
-    except socket.gaierror as error:
-        return f"{address} does not resolve ({error.strerror})"
-    except OSError as error:
-        return str(error.strerror or error).lower()
-    return "reached" if answer == word else "another server answers"
+RESOLVE_SECONDS = 10.0
+MAX_NAMES = 16
+"""Differing names that are returned; with a broken resolver it would be all of them."""
+
+
+def read_targets(rows: list) -> list:
+    """The ports to dial; over the first of each node goes the bulk."""
+    return [
+        Target(position, address, port, word, first=port == ports[0])
+        for position, address, word, *ports in rows
+        for port in ports
+    ]
+
+
+def compare(found: dict, expected: dict) -> dict:
+    """What of the names is different here."""
+    different = {name: found[name] for name in sorted(expected) if sorted(found[name]) != sorted(expected[name])}
+    return {"different": dict(list(different.items())[:MAX_NAMES]), "count": len(different)}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "address": {"type": "str", "required": True},
-            "ports": {"type": "list", "elements": "int", "required": True},
-            "word": {"type": "str", "required": True},
+            "mesh": {"type": "json", "required": True},
+            "position": {"type": "int", "required": True},
             "timeout": {"type": "float", "default": 5.0},
+            "seconds": {"type": "float", "default": 60.0},
         },
         supports_check_mode=True,
     )
     options = module.params
-    found = {
-        str(port): probe(options["address"], port, options["word"], options["timeout"]) for port in options["ports"]
-    }
-    module.exit_json(changed=False, ports=found)
+    begun = time.monotonic()
+    mesh = json.loads(options["mesh"])
+    targets = mesh_dialler.in_turn(read_targets(mesh["targets"]), options["position"])
+    wanted = {target.address for target in targets} | set(mesh["names"])
+    addresses = names.resolve_all(wanted, RESOLVE_SECONDS)
+    outcomes = mesh_dialler.dial_all(targets, addresses, options["timeout"], options["seconds"])
+    found = {**summarise(outcomes), "names": compare(addresses, mesh["names"])}
+    found["seconds"] = round(time.monotonic() - begun, 3)
+    # Ansible would send the whole list back as part of the result.
+    sent = {**options, "mesh": f"{len(mesh['targets'])} nodes"}
+    module.exit_json(changed=False, mesh=found, invocation={"module_args": sent})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ nodes, and the remedy; whether it stops the launch is its severity.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
@@ -215,51 +214,6 @@ def _equal(rule: str, expected: str, plan: Plan, found: Mapping[str, Hashable], 
     result = outliers(found, head=plan["head"])
     for other, nodes in result.found.items():
         yield Finding(rule, tuple(nodes), expected.format(result.expected), expected.format(other), remedy)
-
-
-def reachability(plan: Plan, listener: Mapping[str, Any], probes: Mapping[str, Mapping[str, str]]) -> list[Finding]:
-    """What the attempt of every node to reach the head's ports says.
-
-    Args:
-        plan: the launch plan.
-        listener: what port_listener returned on the head (ports it could not open are a finding of their own).
-        probes: node to {port: outcome} of port_probe.
-    """
-    open_ports = {str(port) for port in listener.get("listening", [])}
-    outcomes: dict[tuple[str, str], list[str]] = {}
-    for node, ports in probes.items():
-        for port, outcome in ports.items():
-            if outcome != "reached" and port in open_ports:
-                outcomes.setdefault((port, outcome), []).append(node)
-    refused = {
-        port: why["error"] for port, why in listener.get("refused", {}).items() if not why["holder"]
-    }  # a port with a holder is port_taken's
-    if refused:
-        found = "; ".join(f"port {port}: {error}" for port, error in refused.items())
-        remedy = "set axolotl_address of the head to an address of its own that the other nodes reach"
-        return [Finding("head_address", (plan["head"],), f"the head listens on {plan['head_address']}", found, remedy)]
-    return [
-        Finding(
-            "head_unreachable",
-            tuple(nodes),
-            f"{plan['head']} ({plan['head_address']}) is reached on port {port}",
-            outcome,
-            _why_unreachable(outcome),
-        )
-        for (port, outcome), nodes in outcomes.items()
-    ]
-
-
-def _why_unreachable(outcome: str) -> str:
-    if re.search("resolve", outcome):
-        return "make the head's name resolve on these nodes, or set axolotl_address of the head to an IP address"
-    if re.search("timed out|no route", outcome):
-        return "open the port to the peers in every firewall between them; check the route to the head"
-    if re.search("refused", outcome):
-        return (
-            "check axolotl_address of the head, which may lead to another machine, and its firewall, which may reject"
-        )
-    return "check axolotl_address of the head: something else answers there"
 
 
 RULES: tuple[Rule, ...] = (

@@ -15,12 +15,18 @@ from pathlib import Path
 import pytest
 from support.fleet import LOCAL, PROJECT, Fleet
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import sockets
+
 CONFIG = LOCAL / "node1" / "work" / "tiny.yml"
 
 
 @pytest.fixture
 def release() -> Path:
     return (LOCAL / "node1" / "current").resolve()
+
+
+def listening_ports() -> set[int]:
+    return {row.local.port for row in sockets.socket_table() if row.state == sockets.LISTEN}
 
 
 @pytest.fixture
@@ -162,11 +168,38 @@ def test_taken_rendezvous_port_is_named_with_its_holder(fleet: Fleet) -> None:
     assert "29514" in finding["expected"]
 
 
-def test_head_whose_address_is_nobodys_is_named(fleet: Fleet) -> None:
+def test_name_that_does_not_resolve_is_one_finding(fleet: Fleet) -> None:
     outcome = fleet.run("preflight", axolotl_address="head.invalid")
     assert outcome.rc != 0
-    assert outcome.errors == ["head_address"]
-    assert outcome.finding("head_address")["hosts"] == ["node0"]
+    assert outcome.errors == ["name_resolution"]
+    finding = outcome.finding("name_resolution")
+    assert finding["hosts"] == ["node0", "node1"]
+    assert "head.invalid" in finding["expected"]
+
+
+def test_both_nodes_dial_each_other_and_leave_nothing_behind(fleet: Fleet) -> None:
+    before = listening_ports()
+    outcome = fleet.run("preflight", "--check")
+    mesh = outcome.artifact["evidence"]["mesh"]
+    for node, other in (("node0", 1), ("node1", 0)):
+        assert (mesh[node]["reached"], mesh[node]["failed"]) == (1, {})
+        assert mesh[node]["ports"] == {"29514": "reached", "29515": "reached"}
+        ((position, offset, error),) = mesh[node]["clocks"]
+        assert position == other
+        assert abs(offset) <= error + 0.001  # it is one clock
+    assert listening_ports() <= before
+
+
+def test_run_that_starts_gets_the_ports_from_preflight(fleet: Fleet) -> None:
+    """Its folder is made before it listens; that a run is starting is a finding, and its ports are left alone."""
+    folder = LOCAL / "node0" / "runs" / "20260101T000000Z-abcd"
+    folder.mkdir(parents=True)
+    try:
+        outcome = fleet.run("preflight")
+    finally:
+        folder.rmdir()
+    assert outcome.errors == ["run_active"]
+    assert outcome.artifact["evidence"]["mesh"]["node1"]["ports"] == {}
 
 
 def test_interface_that_is_not_there_is_one_finding(fleet: Fleet) -> None:

@@ -152,7 +152,11 @@ def test_fields_of_the_artifact_are_documented() -> None:
 def test_evidence_of_a_launch_is_documented() -> None:
     plan = {"nproc_per_node": 1, "master_port": 1, "watch_port": 2, "accelerator": "cpu", "nodes": {}}
     judged = set(evidence.summarise(plan, {}, {}))
-    assert set(codes(tables(DOCS / "artifacts.md")["Evidence of a launch"])) == judged | {"fingerprints", "supervisors"}
+    assert set(codes(tables(DOCS / "artifacts.md")["Evidence of a launch"])) == judged | {
+        "fingerprints",
+        "mesh",
+        "supervisors",
+    }
 
 
 def test_words_of_the_watch_are_documented() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit import meshes
 from unit.fleets import SETTINGS, fingerprints, inventory, plan_of, trained_together, values_of
 from unit.helpers import free_port, run_module
 
@@ -200,23 +201,19 @@ def test_a_release_that_is_damaged_does_not_pass(field: str, problem: str, nodes
 
 
 # 8b the mesh: a probe or listener that failed proves nothing, and must not pass
-@pytest.mark.parametrize(
-    ("listener", "probe"),
-    [
-        ({"failed": True, "msg": "no python"}, {"ports": {"29500": "reached", "29501": "reached"}}),
-        ({"listening": [29500, 29501], "refused": {}}, {"failed": True, "msg": "no python"}),
-        ({"listening": [29500, 29501], "refused": {}}, {"unreachable": True, "msg": "gone"}),
-    ],
-)
-def test_a_mesh_that_was_not_tried_does_not_pass(listener: dict[str, Any], probe: dict[str, Any]) -> None:
+@pytest.mark.parametrize("step", ["listener", "probe"])
+@pytest.mark.parametrize("result", [{"failed": True, "msg": "no python"}, {"unreachable": True, "msg": "gone"}, None])
+def test_a_mesh_that_was_not_tried_does_not_pass(step: str, result: dict[str, Any] | None) -> None:
     from ansible_collections.gpufleet.axolotl.plugins.action.fleet_findings import JUDGES
 
     plan = plan_of(2)
-    results = {
+    results: dict[str, dict[str, Any]] = {
         "fingerprint": {node: {"fingerprint": value} for node, value in fingerprints(plan).items()},
-        "listener": {"node0": listener, "node1": {"skipped": True}},
-        "probe": {"node0": {"skipped": True}, "node1": probe},
+        "listener": dict(meshes.listeners(plan)),
+        "probe": {node: {"mesh": value} for node, value in meshes.probes(plan).items()},
     }
+    assert JUDGES["preflight"](plan, results)[0] == []
+    results[step]["node1"] = result
     assert JUDGES["preflight"](plan, results)[0] != []
 
 

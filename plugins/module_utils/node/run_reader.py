@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from . import processes
@@ -69,6 +71,19 @@ def active_runs(runs: str) -> list[RunDirectory]:
     marks = processes.marked()
     folders = run_directories(runs)
     return [folder for folder in folders if supervisor_of(folder) is not None or mark_of(folder) in marks]
+
+
+def starting_runs(runs: str, within: float) -> list[str]:
+    """Ids of runs whose folder was made less than `within` seconds ago and whose supervisor is not on record yet."""
+    found = []
+    try:
+        for entry in os.scandir(runs):
+            young = time.time() - entry.stat().st_mtime < within
+            if young and not read_json(RunDirectory(entry.path).state_file).get("supervisor"):
+                found.append(entry.name)
+    except OSError:  # no runs yet, or one was removed meanwhile
+        return found
+    return found
 
 
 def find_run(runs: str, run_id: str) -> RunDirectory | None:

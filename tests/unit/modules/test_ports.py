@@ -1,95 +1,81 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""port_listener and port_probe as real modules: they reach each other, and a stranger does not pass for the head."""
+"""port_listener and port_probe as real modules: they reach each other, and what they leave behind is nothing."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from unit.helpers import free_port, run_module, wait_for
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import mesh_protocol as protocol
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import processes
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.processes import Identity
 
-WORD = "0123456789ab-0123456789ab"
-
-
-def listen(ports: list[int], seconds: float = 60, **options: Any) -> dict[str, Any]:
-    return run_module(
-        "port_listener", {"address": "127.0.0.1", "ports": ports, "word": WORD, "seconds": seconds, **options}
-    )
-
-
-def probe(port: int, timeout: float = 5, address: str = "127.0.0.1") -> str:
-    arguments = {"address": address, "ports": [port], "word": WORD, "timeout": timeout}
-    result = run_module("port_probe", arguments, check=True)
-    assert result["changed"] is False
-    return str(result["ports"][str(port)])
-
-
-@contextmanager
-def stranger(answer: bytes) -> Iterator[int]:
-    """Another server, which says something of its own and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            try:
-                while True:
-                    connection = server.accept()[0]
-                    with connection:
-                        connection.sendall(answer)
-            except OSError:
-                return
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-
 
 @pytest.fixture
-def listeners() -> Iterator[list[Identity]]:
+def started() -> Iterator[list[Identity]]:
     """Listeners that a test leaves behind."""
-    started: list[Identity] = []
-    yield started
-    processes.signal_all(started, 9)
+    identities: list[Identity] = []
+    yield identities
+    processes.signal_all(identities, 9)
 
 
-def test_they_reach_each_other_until_it_is_closed(listeners: list[Identity]) -> None:
-    ports = [free_port(), free_port()]
-    listening = listen(ports)
-    identity = Identity(*listening["listener"])
-    listeners.append(identity)
-    assert (listening["changed"], listening["listening"], listening["refused"]) == (False, ports, {})
-    assert processes.is_alive(identity)
-    for port in (*ports, ports[0]):
-        assert probe(port) == "reached"
-    closed = listen([], close=list(identity))
-    assert (closed["listening"], closed["listener"]) == ([], [])
-    assert not processes.is_alive(identity)
-    assert probe(ports[0]) == "connection refused"
+def listen(started: list[Identity], **options: Any) -> dict[str, Any]:
+    result = run_module("port_listener", {"address": "127.0.0.1", "seconds": 60, **options}, check=True)
+    if result["listener"]:
+        started.append(Identity(*result["listener"]))
+    return result
 
 
-def test_the_listener_goes_by_itself(listeners: list[Identity]) -> None:
+def close(listener: dict[str, Any]) -> dict[str, Any]:
+    return run_module("port_listener", {"close": listener["listener"]})
+
+
+def probe(*listeners: dict[str, Any], position: int = 9, names: dict[str, Any] | None = None, **options: Any) -> Any:
+    """What a node at `position` finds; the listeners stand at 0, 1, 2 ..."""
+    address = options.pop("address", "127.0.0.1")
+    rows = [[number, address, found["word"], *found["listening"]] for number, found in enumerate(listeners)]
+    mesh = json.dumps({"targets": rows, "names": names or {}})
+    result = run_module("port_probe", {"mesh": mesh, "position": position, **options}, check=True)
+    assert result["changed"] is False
+    assert mesh not in json.dumps(result)  # it does not travel back
+    return result["mesh"]
+
+
+def test_they_reach_each_other_until_they_are_closed(started: list[Identity]) -> None:
+    pinned = free_port()
+    listeners = [listen(started, ports=[pinned]), listen(started), listen(started)]
+    assert [(found["changed"], found["refused"]) for found in listeners] == [(False, {})] * 3
+    ports = {port for found in listeners for port in found["listening"]}
+    assert len(ports) == 4  # two nodes on one machine don't get in each other's way
+    assert len({found["word"] for found in listeners}) == 3
+    for position in (0, 1):
+        found = probe(*listeners, position=position)
+        assert (found["reached"], found["failed"], found["ports"]) == (2, {}, {str(pinned): "reached"})
+    assert [close(found)["listening"] for found in listeners] == [[]] * 3
+    assert not any(processes.is_alive(identity) for identity in started)
+    assert probe(*listeners)["failed"] == {"connection refused": "0-2"}
+
+
+def test_the_listener_goes_by_itself(started: list[Identity]) -> None:
     port = free_port()
-    identity = Identity(*listen([port], seconds=0.5)["listener"])
-    listeners.append(identity)
-    wait_for(lambda: not processes.is_alive(identity))
+    listen(started, ports=[port], seconds=0.5)
+    wait_for(lambda: not processes.is_alive(started[0]))
     with socket.create_server(("127.0.0.1", port)):
         pass
 
 
-def test_the_listener_leaves_nothing_of_the_module_behind(listeners: list[Identity]) -> None:
-    identity = Identity(*listen([free_port()])["listener"])  # this returns only if the pipes are let go
-    listeners.append(identity)
+def test_the_listener_leaves_nothing_of_the_module_behind(started: list[Identity]) -> None:
+    listen(started)  # this returns only if the pipes are let go
+    (identity,) = started
     assert os.getsid(identity.pid) != os.getsid(0)
     for descriptor in (0, 1, 2):
         assert os.readlink(f"/proc/{identity.pid}/fd/{descriptor}") == os.devnull
@@ -97,47 +83,85 @@ def test_the_listener_leaves_nothing_of_the_module_behind(listeners: list[Identi
 
 def test_closing_does_not_touch_another_process_with_that_pid() -> None:
     pid, start_time = Identity(*processes.read_process(os.getpid()).identity)  # type: ignore[union-attr]
-    assert listen([], close=[pid, start_time - 1])["listening"] == []
+    assert close({"listener": [pid, start_time - 1]})["listening"] == []
 
 
-def test_a_taken_port_is_refused_with_its_holder_and_the_other_one_opened(listeners: list[Identity]) -> None:
+def test_a_taken_port_is_refused_with_its_holder_and_the_others_are_opened(started: list[Identity]) -> None:
     other = free_port()
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        result = listen([taken, other])
-    listeners.append(Identity(*result["listener"]))
-    assert result["listening"] == [other]
+        result = listen(started, ports=[taken, other])
+    assert result["listening"][1:] == [other]
+    assert list(result["refused"]) == [str(taken)]
     assert result["refused"][str(taken)]["holder"]["pid"] == os.getpid()
     assert "in use" in result["refused"][str(taken)]["error"].lower()
 
 
-def test_an_address_that_does_not_resolve_is_refused() -> None:
+def test_an_address_that_does_not_resolve_is_refused(started: list[Identity]) -> None:
     port = free_port()
-    result = run_module("port_listener", {"address": "head.invalid", "ports": [port], "word": WORD})
+    result = listen(started, address="head.invalid", ports=[port])
     assert (result["listening"], result["listener"]) == ([], [])
-    assert result["refused"][str(port)]["holder"] is None
-    assert result["refused"][str(port)]["error"]
+    for refused in ("0", str(port)):
+        assert result["refused"][refused]["holder"] is None
+        assert result["refused"][refused]["error"]
 
 
-def test_an_address_of_another_machine_means_all(listeners: list[Identity]) -> None:
+def test_it_takes_no_port_from_a_run_that_is_just_starting(started: list[Identity], tmp_path: Path) -> None:
     port = free_port()
-    result = run_module("port_listener", {"address": "192.0.2.1", "ports": [port], "word": WORD, "seconds": 60})
-    listeners.append(Identity(*result["listener"]))
-    assert result["listening"] == [port]
-    assert probe(port) == "reached"
+    (tmp_path / "20260101T000000Z-abcd").mkdir()  # made a moment ago, and no supervisor is on record
+    result = listen(started, ports=[port], runs=str(tmp_path))
+    assert result["refused"][str(port)]["run"] == "20260101T000000Z-abcd"
+    assert len(result["listening"]) == 1
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    assert probe(result)["reached"] == 1
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"\xff" * 1000, WORD.encode() + b"x\n"])
-def test_a_stranger_is_told_apart(answer: bytes) -> None:
-    with stranger(answer) as port:
-        said = probe(port)
-    assert said == "another server answers" or (answer == b"" and "reset" in said)
+def test_a_run_of_the_past_wants_no_port(started: list[Identity], tmp_path: Path) -> None:
+    port = free_port()
+    folder = tmp_path / "20260101T000000Z-abcd"
+    folder.mkdir()
+    (folder / "node.json").write_text('{"node": "node0"}')
+    (folder / "state.json").write_text('{"supervisor": [1, 0], "phase": "ended"}')
+    assert listen(started, ports=[port], runs=str(tmp_path))["refused"] == {}
 
 
-def test_why_a_port_is_not_reached() -> None:
-    assert probe(free_port()) == "connection refused"
-    assert "does not resolve" in probe(free_port(), address="head.invalid")
-    with socket.socket() as silent:  # it accepts, and says nothing
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(1)
-        assert probe(silent.getsockname()[1], timeout=0.3) != "reached"
+def test_it_gives_its_ports_to_a_run_that_starts(started: list[Identity], tmp_path: Path) -> None:
+    port = free_port()
+    result = listen(started, ports=[port], runs=str(tmp_path))
+    assert probe(result)["ports"] == {str(port): "reached"}
+    (tmp_path / "20260101T000000Z-abcd").mkdir()
+    wait_for(lambda: probe(result)["ports"] == {str(port): "connection refused"})
+    assert probe(result)["reached"] == 1
+
+
+def test_a_stranger_does_not_pass_for_the_node(started: list[Identity]) -> None:
+    listener = listen(started)
+    assert probe({**listener, "word": "another"})["failed"] == {protocol.STRANGER: "0"}
+
+
+def test_names_are_resolved_for_the_others_to_compare_with(started: list[Identity]) -> None:
+    listener = listen(started, names=["localhost", "127.0.0.1", "nowhere.invalid"])
+    names = listener["names"]
+    assert set(names) == {"localhost", "nowhere.invalid"}
+    assert "127.0.0.1" in names["localhost"]
+    assert names["nowhere.invalid"] == []
+    found = probe(listener, names=names)["names"]
+    assert (found["different"], found["count"]) == ({}, 0)
+    found = probe(listener, names={**names, "localhost": ["192.0.2.1"]})["names"]
+    assert (found["different"], found["count"]) == ({"localhost": names["localhost"]}, 1)
+
+
+def test_a_broken_resolver_does_not_make_the_answer_long(started: list[Identity]) -> None:
+    names = {f"10.1.0.{number}": ["192.0.2.1"] for number in range(50)}  # each resolves, to something else
+    found = probe(names=names)["names"]
+    assert found["count"] == 50
+    assert len(found["different"]) == 16
+
+
+def test_a_name_that_does_not_resolve(started: list[Identity]) -> None:
+    assert probe(listen(started), address="head.invalid")["failed"] == {protocol.UNRESOLVED: "0"}
+
+
+def test_it_is_either_listening_or_closing() -> None:
+    assert "one of the following is required: address, close" in run_module("port_listener", {})["msg"]
