@@ -9,7 +9,7 @@ One story in order: each test begins where the one before it ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def reached(guarded: Bed) -> Callable[[], set[Link]]:
 def provision(guarded: Bed, fleet: Fleet, tmp_path: Path) -> Callable[..., Outcome]:
     """Run the role on some nodes, with settings of the test's own."""
 
-    def run(*options: str, nodes: list[str] = NODES, **settings: Any) -> Outcome:
+    def run(*options: str, nodes: Sequence[str] = tuple(NODES), **settings: Any) -> Outcome:
         inventory = document(guarded, nodes)
         inventory["all"]["vars"].update(
             axolotl_root="/opt/axolotl",
