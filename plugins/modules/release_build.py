@@ -157,7 +157,7 @@ class Build:
         if params["delivery"]:
             self._environment = offline_settings(params["uv_cache_dir"])
         else:
-            self._environment = uv_settings(params["uv_cache_dir"])
+            self._environment = uv_settings(params["uv"], params["uv_cache_dir"])
 
     def apply(self, before):
         """Bring everything to the lock; release.json goes first and comes back last."""

@@ -164,7 +164,9 @@ def compile_lock(params, inputs):
         command += ["--torch-backend", params["torch_backend"]] if params["torch_backend"] else []
         command += [part for extra in extras for part in ("--extra", extra)]
         # In the source's folder, so that what its own [tool.uv] says about its packages counts.
-        done = run([*command, "pyproject.toml", more.name], params["timeout"], env=uv_settings(), cwd=params["source"])
+        done = run(
+            [*command, "pyproject.toml", more.name], params["timeout"], env=uv_settings(uv), cwd=params["source"]
+        )
     if done.rc or done.timed_out:
         raise LockError(f"the packages of commit {params['commit']} can't be resolved: {done.message()}")
     return header(inputs) + done.stdout

@@ -29,9 +29,13 @@ def find_uv(version: str = "", folder: str = "") -> str | None:
     return None
 
 
-def uv_settings(cache_dir: str = "") -> dict[str, str]:
-    """The environment for uv: what this machine configures for pip, unless it configures uv itself."""
-    pip = next((name for name in ("pip3", "pip") if shutil.which(name)), None)
+def uv_settings(uv: str, cache_dir: str = "") -> dict[str, str]:
+    """The environment for uv: what this machine configures for pip, unless it configures uv itself.
+
+    Debian's Python comes without a pip; the one beside `uv` reads the same configuration.
+    """
+    found = [shutil.which(name) for name in ("pip3", "pip", os.path.join(os.path.dirname(uv), "pip"))]
+    pip = next(filter(None, found), None)
     command = [pip] if pip else [sys.executable, "-m", "pip"]
     listed = run([*command, "config", "list"], 30, env={"PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     settings = uv_environment(parse_pip_config_list(listed.stdout if listed.rc == 0 else ""))

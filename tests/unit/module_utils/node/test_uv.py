@@ -47,10 +47,19 @@ def test_path_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_pips_settings_reach_uv_and_uvs_own_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://pip.example/simple")
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
-    assert uv_settings("/srv/cache")["UV_DEFAULT_INDEX"] == "https://pip.example/simple"
-    assert uv_settings("/srv/cache")["UV_CACHE_DIR"] == "/srv/cache"
+    assert uv_settings("uv", "/srv/cache")["UV_DEFAULT_INDEX"] == "https://pip.example/simple"
+    assert uv_settings("uv", "/srv/cache")["UV_CACHE_DIR"] == "/srv/cache"
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.example/simple")
-    assert uv_settings()["UV_DEFAULT_INDEX"] == "https://uv.example/simple"
+    assert uv_settings("uv")["UV_DEFAULT_INDEX"] == "https://uv.example/simple"
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_the_pip_beside_uv_tells_where_there_is_no_other(tmp_path: Path) -> None:
+    pip = tmp_path / "tools" / "pip"
+    pip.parent.mkdir()
+    pip.write_text("#!/bin/sh\necho \"global.index-url='https://pip.example/simple'\"\n")
+    pip.chmod(0o755)
+    assert uv_settings(str(pip.with_name("uv")))["UV_DEFAULT_INDEX"] == "https://pip.example/simple"
 
 
 def test_one_fills_the_cache_while_the_other_waits(tmp_path: Path) -> None:
