@@ -94,10 +94,9 @@ class _Dial:
 
     def ready(self) -> None:
         """Something can be read or written."""
-        assert self.socket is not None  # noqa: S101 - for the type checker: the loop watches no other
         try:
             if self._state == _CONNECTING:
-                self._connected(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                self._connected(self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             elif self._state == _ASKING:
                 self._read_greeting()
             else:
@@ -109,12 +108,11 @@ class _Dial:
 
     def overdue(self, final: bool) -> None:
         """Nothing has moved for the whole timeout, or the time for all is up (`final`)."""
-        assert self.socket is not None  # noqa: S101 - as above
         if final:
             self._end(protocol.UNFINISHED)
             return
         if self._state == _SENDING:
-            left = tcp_path.unacknowledged(self.socket)
+            left = tcp_path.unacknowledged(self._connection)
             if left < self._unacknowledged:  # slow, but it goes on
                 self._unacknowledged = left
                 self._renew()
@@ -140,6 +138,13 @@ class _Dial:
             return selectors.EVENT_WRITE
         return selectors.EVENT_WRITE if self._outgoing else selectors.EVENT_READ
 
+    @property
+    def _connection(self) -> socket.socket:
+        """The socket in use; the loop watches no dial without one."""
+        if self.socket is None:
+            raise RuntimeError("there is no connection")
+        return self.socket
+
     def _connect(self, address: str) -> None:
         self._state = _CONNECTING
         self._peer = address
@@ -164,17 +169,15 @@ class _Dial:
         if code:
             self._fail(code)
             return
-        assert self.socket is not None  # noqa: S101 - as above
         self._state = _ASKING
         if not self._stalled:
-            self._interface = tcp_path.mtu_of(self.socket).interface
+            self._interface = tcp_path.mtu_of(self._connection).interface
         self._asked = self._clock()
-        self.socket.sendall(protocol.request_line(protocol.Request(self.target.word, self.target.first)))
+        self._connection.sendall(protocol.request_line(protocol.Request(self.target.word, self.target.first)))
         self._renew()
 
     def _read_greeting(self) -> None:
-        assert self.socket is not None  # noqa: S101 - as above
-        content = self.socket.recv(protocol.MAX_LINE)
+        content = self._connection.recv(protocol.MAX_LINE)
         now = self._clock()
         self._line += content
         head, newline, rest = self._line.partition(b"\n")
@@ -196,14 +199,13 @@ class _Dial:
         self._renew()
 
     def _exchange(self) -> None:
-        assert self.socket is not None  # noqa: S101 - as above
         if self._outgoing:
-            sent = self.socket.send(self._outgoing)
+            sent = self._connection.send(self._outgoing)
             self._outgoing = self._outgoing[sent:]
             self._renew()
             if self._outgoing:
                 return
-        content = self.socket.recv(64 * 1024)
+        content = self._connection.recv(64 * 1024)
         if not content:
             self._end(protocol.CUT_OFF)
             return

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from pathlib import Path
@@ -41,7 +42,9 @@ def test_a_peer_gets_clock_and_mtu() -> None:
 
 
 def test_a_bulk_is_confirmed_and_sent_back() -> None:
-    with listening() as (port,), dial(port) as connection:
+    with contextlib.ExitStack() as stack:
+        (port,) = stack.enter_context(listening())
+        connection = stack.enter_context(dial(port))
         connection.sendall(f"{WORD} bulk\n".encode() + b"x" * protocol.BULK)
         answer = b""
         while len(answer) < protocol.BULK + len(protocol.RECEIVED):
@@ -82,14 +85,18 @@ def test_more_than_was_announced_ends_the_connection() -> None:
 
 def test_a_silent_stranger_is_cut_off_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh_listener, "WORD_SECONDS", 0.5)
-    with listening() as (port,), dial(port) as silent:
+    with contextlib.ExitStack() as stack:
+        (port,) = stack.enter_context(listening())
+        silent = stack.enter_context(dial(port))
         assert ask(port, f"{WORD}\n".encode())
         assert silent.recv(1) == b""
 
 
 def test_a_peer_that_stops_in_the_middle_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh_listener, "CONNECTION_SECONDS", 0.5)
-    with listening() as (port,), dial(port) as peer:
+    with contextlib.ExitStack() as stack:
+        (port,) = stack.enter_context(listening())
+        peer = stack.enter_context(dial(port))
         peer.sendall(f"{WORD} bulk\n".encode() + b"x")
         assert read_all(peer).count(b"\n") == 1
 
