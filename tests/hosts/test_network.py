@@ -3,52 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What preflight reads of a host's network and limits, on hosts that have interfaces, names and a systemd of their own.
 
-The hosts stay bare: that the release and the config are missing is found too, and left out here.
+The hosts stay bare: that the release and the config are missing is found too, and left out by the fixture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from support.fleet import Fleet, Outcome
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import lock_key
 from tools.hosts.bed import ADMINISTRATOR, Bed
-
-COMMIT = "cfe962a45cfe12064a375f9c784487998059c657"
-BARE = {"release_missing", "config_missing"}
-RELEASE = {"axolotl_python_version": "3.12", "axolotl_python_platform": "x86_64-manylinux_2_28"}
-
-
-@pytest.fixture
-def preflight(bare_hosts: Bed, fleet: Fleet, inventory: Path, tmp_path: Path) -> Any:
-    """Run preflight as the account that connects, with variables of single hosts and of all."""
-    lock = tmp_path / "locks" / f"{lock_key(COMMIT, [], ['torch==2.13.0'], *RELEASE.values(), '')}.txt"
-    lock.parent.mkdir()
-    lock.write_text("torch==2.13.0\n")
-    everywhere = {"axolotl_user": "", "axolotl_lock_dir": str(lock.parent), "axolotl_torch_backend": "", **RELEASE}
-
-    def run(of_hosts: dict[str, dict[str, str]] | None = None, **variables: Any) -> Outcome:
-        hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
-        for host, own in (of_hosts or {}).items():
-            hosts["all"]["children"]["axolotl_nodes"]["hosts"][host].update(own)
-        (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts, sort_keys=False))
-        return fleet.run("preflight", inventory=inventory, **everywhere, **variables)
-
-    return run
-
-
-def found(outcome: Outcome) -> list[tuple[str, list[str], str]]:
-    """Id, hosts and severity of each finding, without those of a bare host."""
-    return [
-        (finding["id"], finding["hosts"], finding["severity"])
-        for finding in outcome.artifact["findings"]
-        if finding["id"] not in BARE
-    ]
 
 
 @pytest.fixture
@@ -67,7 +32,7 @@ def second_network(bed: Bed) -> Iterator[dict[str, str]]:
 
 def test_the_interface_that_carries_the_address_is_derived(bed: Bed, preflight: Any) -> None:
     outcome = preflight()
-    assert found(outcome) == []
+    assert outcome.found() == []
     for host, part in outcome.artifact["plan"]["nodes"].items():
         assert part["start"]["environment"]["GLOO_SOCKET_IFNAME"] == "eth0"
         network = outcome.artifact["evidence"]["fingerprints"][host]["network"]
@@ -82,22 +47,22 @@ def test_an_interface_that_one_node_lacks_is_one_finding(
     of_hosts = {host: {"axolotl_address": address} for host, address in addresses.items()}
     outcome = preflight(of_hosts, axolotl_interface="data0")
     # data0 leads nowhere on these hosts, so nobody is reached either: who is said to be the cause is not asked here.
-    rows = [row for row in found(outcome) if row[0].startswith("interface_")]
+    rows = [row for row in outcome.found() if row[0].startswith("interface_")]
     assert rows == [("interface_missing", ["host2"], "error")]
     assert outcome.finding("interface_missing")["found"] == "no such interface; there are eth0, lo"
 
 
 def test_the_login_is_told_from_the_training(preflight: Any, second_network: dict[str, str]) -> None:
     outcome = preflight()
-    assert found(outcome) == [("interface_management", ["host0", "host1"], "warning")]
+    assert outcome.found() == [("interface_management", ["host0", "host1"], "warning")]
     outcome = preflight(axolotl_management_networks=["198.18.0.0/15"])
-    assert ("interface_management", ["host0", "host1", "host2"], "error") in found(outcome)
+    assert ("interface_management", ["host0", "host1", "host2"], "error") in outcome.found()
 
 
 def test_a_head_whose_name_leads_to_its_own_loopback(preflight: Any) -> None:
     """The hosts have the line of 127.0.1.1 that Debian's installer writes."""
     outcome = preflight(axolotl_address="{{ inventory_hostname }}")
-    assert found(outcome) == [("head_resolves_loopback", ["host0"], "error")]
+    assert outcome.found() == [("head_resolves_loopback", ["host0"], "error")]
     assert outcome.finding("head_resolves_loopback")["found"] == "there it resolves to 127.0.1.1"
     derived = {host: part["derived"] for host, part in outcome.artifact["plan"]["nodes"].items()}
     assert derived["host1"]["GLOO_SOCKET_IFNAME"] == {"value": "eth0", "reason": "it leads to the head, host0"}

@@ -40,6 +40,14 @@ class Outcome:
         assert len(found) == 1, f"{rule} is not found once: {self.artifact['findings']}\n{self.stdout[-3000:]}"
         return found[0]
 
+    def found(self) -> list[tuple[str, list[str], str]]:
+        """Id, hosts and severity of each finding, without those of a host that has not been provisioned."""
+        return [
+            (finding["id"], finding["hosts"], finding["severity"])
+            for finding in self.artifact["findings"]
+            if finding["id"] not in ("release_missing", "config_missing")
+        ]
+
     @property
     def errors(self) -> list[str]:
         return [finding["id"] for finding in self.artifact["findings"] if finding["severity"] == "error"]
