@@ -31,6 +31,12 @@ options:
         whose peers do that when they fetch, sizes are enough.
     type: bool
     default: false
+  room:
+    description:
+      - Bytes that a node that needs the content has to have free beside it, for what is made of it later.
+      - Where it lacks the content and has no room for both, it fails before anything is written.
+    type: int
+    default: 0
   address:
     description: The node's address for its peers; where it is none of this machine's (NAT), all addresses.
     type: str
@@ -100,7 +106,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.core.manifest import root_digest
 from ..module_utils.core.relay_protocol import RelayError, read_entries
 from ..module_utils.node import processes, relay_server
-from ..module_utils.node.relay_client import lacking
+from ..module_utils.node.disk_room import free_bytes, too_small
+from ..module_utils.node.relay_client import bytes_to_come, lacking
 
 
 def main():
@@ -110,6 +117,7 @@ def main():
             "path": {"type": "path", "required": True},
             "entries": {"type": "list", "elements": "dict", "required": True},
             "wanted": {"type": "bool", "default": False},
+            "room": {"type": "int", "default": 0},
             "address": {"type": "str", "required": True},
             "key": {"type": "str", "required": True, "no_log": True},
             "idle": {"type": "float", "default": 1800.0},
@@ -128,7 +136,12 @@ def main():
     try:
         entries = read_entries(params["entries"])
         result["digest"] = root_digest(entries)
-        result["held"] = not lacking(params["path"], entries, read=params["wanted"])
+        missing = lacking(params["path"], entries, read=params["wanted"])
+        result["held"] = not missing
+        if missing and params["wanted"]:
+            needed, free = bytes_to_come(params["path"], entries, missing) + params["room"], free_bytes(params["path"])
+            if needed > free:
+                module.fail_json(msg=too_small(params["path"], needed, free, "what is to come"), **result)
         if result["held"] and not module.check_mode:
             offer = relay_server.Offer(params["path"], entries, params["key"])
             port, server = relay_server.start(offer, params["address"], params["idle"], params["seconds"])
