@@ -68,3 +68,26 @@ def test_a_damaged_release_is_repaired_from_its_own_delivery(fleet: SmallFleet) 
     assert senders(said) == []
     assert "Fetch from a neighbour" not in said
     assert fleet.state("node2") == before
+
+
+def test_a_large_training_file_leaves_the_controller_once(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "empty").mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(b"w" * (9 << 20))
+    (tmp_path / "small.jsonl").write_text("{}\n")
+    files = [{"src": str(tmp_path / "small.jsonl"), "dest": "small.jsonl"}, {"src": str(folder), "dest": "model"}]
+    fleet = SmallFleet(tmp_path, nodes=3, axolotl_training_files=files)
+    said = fleet.provision()
+    assert senders(said) == ["node0"]
+    for node in fleet.names:
+        work = fleet.root(node) / "work"
+        assert (work / "model" / "weights.bin").read_bytes() == b"w" * (9 << 20)
+        assert (work / "small.jsonl").read_text() == "{}\n"
+    said = fleet.provision()
+    assert changed(said) == 0
+    assert "relay" not in said
+    # One node has it still, so the controller sends nothing.
+    (fleet.root("node1") / "work" / "model" / "weights.bin").write_bytes(b"x")
+    said = fleet.provision()
+    assert senders(said) == []
+    assert (fleet.root("node1") / "work" / "model" / "weights.bin").read_bytes() == b"w" * (9 << 20)
