@@ -129,10 +129,10 @@ def state(node: str, run_id: str) -> dict[str, Any]:
 
 def workers(node: str, run_id: str) -> list[processes.Identity]:
     """The trainer processes of a node: those that torchrun gave a rank, without the helpers that they start."""
-    table = processes.all_processes()
     marked = processes.marked().get(f"{run_id}/{node}", [])
     ranked = {identity.pid: identity for identity in marked if "LOCAL_RANK" in processes.environment_of(identity.pid)}
-    return [identity for pid, identity in ranked.items() if table[pid].parent not in ranked]
+    table = processes.all_processes()  # after them: a process without a line has ended meanwhile
+    return [identity for pid, identity in ranked.items() if pid in table and table[pid].parent not in ranked]
 
 
 def alive(run_id: str) -> list[processes.Identity]:
