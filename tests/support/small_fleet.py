@@ -8,7 +8,6 @@ The repository is that of an "Axolotl" that can be imported and installed, the p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from unit.releases import PYTHON, git
 from unit.wheels import make_wheel
 
 from support.fleet import PROJECT
+from support.release_state import contents
 
 UV = Path(sys.executable).with_name("uv")
 OFFLINE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -147,28 +147,8 @@ class SmallFleet:
         return (self.root(node) / "current").resolve()
 
     def state(self, node: str) -> dict[str, str]:
-        """What a node holds: each file with its digest, each link with its target, but for what no two builds share.
-
-        That is byte code, uv's and git's own notes, when it was completed, and the paths of the node.
-        """
-        found = {}
-        root = self.root(node)
-        for path in sorted(root.rglob("*")):
-            name = str(path.relative_to(root))
-            parts = set(path.parts)
-            if parts & {"__pycache__", ".git", "runs"} or path.suffix in (".egg-info",) or path.is_dir():
-                continue
-            if path.name in ("uv_cache.json", "uv_build.json", "RECORD", "CACHEDIR.TAG"):
-                continue
-            if path.is_symlink():
-                found[name] = os.readlink(path).replace(str(root), "")
-                continue
-            content = path.read_bytes().replace(str(root).encode(), b"")
-            if path.name == "release.json":
-                seal = json.loads(content)
-                content = json.dumps({**seal, "completed": ""}, sort_keys=True).encode()
-            found[name] = hashlib.sha256(content).hexdigest()
-        return found
+        """What a node holds."""
+        return contents(self.root(node))
 
 
 def changed(stdout: str) -> int:
