@@ -109,7 +109,6 @@ repaired:
 import contextlib
 import json
 import os
-import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -118,6 +117,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.commands import run
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.folder_lock import FolderBusy, only_one_in
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.git_checkout import GitError, check_out
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import (
     SEAL,
     read_release,
@@ -175,29 +175,14 @@ class Build:
 
     def _check_out(self):
         """Make it anew from nothing: what was cut off or edited is not worth finding out."""
-        fresh, commit = f"{self._source}.new", self._params["commit"]
-        shutil.rmtree(fresh, ignore_errors=True)
-        self._git("init", "--quiet", fresh)
-        self._git("-C", fresh, "remote", "add", "origin", self._params["repository"])
-        one = ["-C", fresh, "fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit]
-        done = run(["git", *one], self._params["timeout"])
-        if done.rc:
-            # A server may refuse to give a commit that no branch or tag points to; with all of them it is there.
-            self._git("-C", fresh, "fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
-        self._git("-C", fresh, "checkout", "--quiet", "--detach", commit)
-        if os.path.exists(os.path.join(fresh, ".gitmodules")):
-            self._git("-C", fresh, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
-        shutil.rmtree(self._source, ignore_errors=True)
-        os.replace(fresh, self._source)
-
-    def _git(self, *arguments):
-        done = run(["git", *arguments], self._params["timeout"])
-        if done.rc or done.timed_out:
-            words = [word for word in arguments if not word.startswith(("-", "/"))]
+        params = self._params
+        try:
+            check_out(params["repository"], params["commit"], self._source, params["timeout"])
+        except GitError as error:
             raise BuildError(
-                f"git {words[0]} of {self._params['repository']} failed: {done.message()}. Correct axolotl_repository "
-                "or axolotl_commit, or the node's way there; with axolotl_delivery: push nodes need no git server"
-            )
+                f"{error}. Correct axolotl_repository or axolotl_commit, or the node's way there; with "
+                "axolotl_delivery: push nodes need no git server"
+            ) from None
 
     def _make_environment(self, before):
         """Make it from nothing: what a cut off or edited installation holds can't be known, and uv's cache is quick."""

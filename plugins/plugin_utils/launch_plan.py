@@ -8,7 +8,9 @@ Pure: what was read from files (the config, the lock) is handed in. Everything w
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -96,10 +98,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "delivery": fleet.delivery,
         "delivery_cache": files.delivery_cache,
         "config": {"src": files.config_path, "sha256": files.config_sha256},
-        "training_files": [
-            {**entry, "src": os.path.join(files.base, os.path.expanduser(entry["src"])) if entry["src"] else ""}
-            for entry in fleet.training_files
-        ],
+        "training_files": [_training_file(entry, fleet.delivery, files) for entry in fleet.training_files],
         "accelerator": fleet.accelerator,
         "launcher": fleet.launcher,
         "rendezvous": "static",
@@ -133,6 +132,17 @@ def _root_for(fleet: Values) -> list[str]:
     """The settings for which provision needs root on the nodes."""
     idle = {"axolotl_user": "", "axolotl_firewall": "none", "infiniband_provider": "none"}
     return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
+
+
+def _training_file(entry: Mapping[str, Any], delivery: str, files: ControllerFiles) -> dict[str, Any]:
+    """An entry with `src` as an absolute path on the controller, empty where the nodes have it or fetch it."""
+    src, source = entry["src"], entry["source"]
+    if src:
+        src = os.path.join(files.base, os.path.expanduser(src))
+    elif source and delivery == "push" and entry["storage"] == "copy":
+        key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
+        src = os.path.join(files.delivery_cache, "sources", key)
+    return {**entry, "src": src}
 
 
 def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
@@ -300,8 +310,8 @@ def _check_secrets(values: Mapping[str, Values]) -> list[Finding]:
     exposed = [f"{name} in axolotl_environment" for name in sorted(fleet.environment) if is_secret_name(name)]
     exposed += [f"{name} in axolotl_overrides" for name in _key_names(fleet.overrides) if is_secret_name(name)]
     # ssh://git@host is no secret: a user name alone is one only where it stands for a token, as with https
-    for name in ("repository", "requirements"):
-        if re.search(r"https?://[^/@\s]+@", str(fleet[f"axolotl_{name}"])):
+    for name in ("repository", "requirements", "training_files"):
+        if re.search(r"https?://[^/@\s]+@|[?&](?:\w+-)*sig(?:nature)?=", str(fleet[f"axolotl_{name}"]), re.IGNORECASE):
             exposed.append(f"a credential in axolotl_{name}")
     if not exposed:
         return []

@@ -128,11 +128,13 @@ def test_every_variable_of_the_collection_is_a_setting() -> None:
     assert {name for name in written if not name.startswith("ansible_")} <= NAMES
 
 
-def test_the_commented_training_file_is_a_valid_one() -> None:
-    lines = re.findall(r"^  # ((?:- dest|  storage): .*)$", GROUP_VARS.read_text(), flags=re.MULTILINE)
-    entries = yaml.safe_load("\n".join(lines))
-    assert settings.training_files(entries) == [
-        {"src": "", "dest": "/mnt/shared/models/SmolLM2-135M", "storage": "shared"}
+def test_the_commented_training_files_are_valid_ones() -> None:
+    lines = re.findall(r"^  # ((?:-|  \w+:) .*)$", GROUP_VARS.read_text(), flags=re.MULTILINE)
+    entries = settings.training_files(yaml.safe_load("\n".join(lines)))
+    assert [(entry["dest"], entry["storage"]) for entry in entries] == [
+        ("models/SmolLM2-135M", "copy"),
+        ("data/eval.jsonl", "copy"),
+        ("/mnt/shared/models/SmolLM2-135M", "shared"),
     ]
 
 

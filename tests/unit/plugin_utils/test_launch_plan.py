@@ -199,6 +199,21 @@ def test_sources_are_meant_from_where_the_command_is_run() -> None:
     ]
 
 
+def test_the_controller_fetches_what_it_delivers() -> None:
+    entries = [
+        {"hub": "org/model", "revision": "0" * 40, "dest": "model"},
+        {"hub": "org/model", "revision": "0" * 40, "dest": "/mnt/model", "storage": "shared"},
+        {"hub": "org/model", "revision": "1" * 40, "dest": "other"},
+    ]
+    assert [entry["src"] for entry in plan_of(training_files=entries)["training_files"]] == ["", "", ""]
+    first, shared, other = (
+        entry["src"] for entry in plan_of(training_files=entries, delivery="push")["training_files"]
+    )
+    assert first.startswith("sources/")
+    assert first != other
+    assert shared == ""
+
+
 @pytest.mark.parametrize("change", [{"extras": ["deepspeed"]}, {"python_version": "3.11"}, {"torch_backend": "cu130"}])
 def test_what_a_release_is_made_of_is_in_its_name(change: dict[str, Any]) -> None:
     assert plan_of(**change)["release_id"] != plan_of()["release_id"]
@@ -215,6 +230,16 @@ def test_what_is_of_one_launch_is_not(change: dict[str, Any]) -> None:
         ("repository", "https://me:s3cr3t@example.org/a.git", "a credential in axolotl_repository"),
         ("repository", "https://ghp_s3cr3t@example.org/a.git", "a credential in axolotl_repository"),
         ("requirements", ["x @ https://me:s3cr3t@example.org/x.whl"], "a credential in axolotl_requirements"),
+        (
+            "training_files",
+            [{"url": "https://example.org/x?X-Amz-Signature=s3cr3t", "sha256": "0" * 64, "dest": "x"}],
+            "a credential in axolotl_training_files",
+        ),
+        (
+            "training_files",
+            [{"git": "https://me:s3cr3t@example.org/x", "revision": "0" * 40, "dest": "x"}],
+            "a credential in axolotl_training_files",
+        ),
         ("overrides", {"a": {"b": {"hub_token": "s3cr3t"}}}, "hub_token in axolotl_overrides"),
         ("environment", {"HF_TOKEN": "s3cr3t"}, "HF_TOKEN in axolotl_environment"),
     ],

@@ -13,6 +13,10 @@ from unit.fleets import COMMIT, SETTINGS, inventory
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import settings
 
 
+def source(kind: str, location: str, version: str, *include: str) -> dict[str, Any]:
+    return {"kind": kind, "location": location, "version": version, "include": list(include)}
+
+
 def read_with(name: str, value: Any) -> tuple[Any, list[Any]]:
     values, findings = settings.read({"node0": {**SETTINGS, name: value}})
     return values["node0"].get(name), findings
@@ -90,6 +94,17 @@ BAD = [
     ("axolotl_training_files", [{"dest": "a"}]),
     ("axolotl_training_files", [{"src": "a", "dest": "a", "storage": "nfs"}]),
     ("axolotl_training_files", [{"src": "a", "dest": "a", "mode": "0644"}]),
+    ("axolotl_training_files", [{"src": "a", "url": "https://b/c", "sha256": "0" * 64, "dest": "a"}]),
+    ("axolotl_training_files", [{"src": "a", "revision": "0" * 40, "dest": "a"}]),
+    ("axolotl_training_files", [{"url": "https://b/c", "dest": "a"}]),
+    ("axolotl_training_files", [{"url": "https://b/c", "sha256": "0" * 40, "dest": "a"}]),
+    ("axolotl_training_files", [{"url": "b/c", "sha256": "0" * 64, "dest": "a"}]),
+    ("axolotl_training_files", [{"git": "https://b/c", "revision": "main", "dest": "a"}]),
+    ("axolotl_training_files", [{"git": "https://b/c", "revision": "0" * 40, "include": ["*"], "dest": "a"}]),
+    ("axolotl_training_files", [{"hub": "org/model", "revision": "main", "dest": "a"}]),
+    ("axolotl_training_files", [{"hub": "org/model", "dest": "a"}]),
+    ("axolotl_training_files", [{"hub": "https://b/org/model", "revision": "0" * 40, "dest": "a"}]),
+    ("axolotl_training_files", [{"hub": "org/model", "revision": "0" * 40, "include": "*", "dest": "a"}]),
     ("axolotl_accelerator", "rocm"),
     ("axolotl_nproc_per_node", 0),
     ("axolotl_nproc_per_node", "eight"),
@@ -184,11 +199,37 @@ def test_every_setting_is_tried_with_something_bad() -> None:
         ("axolotl_node_rank", 0, 0),
         ("axolotl_root", "/opt/axolotl/", "/opt/axolotl"),
         ("axolotl_environment", {"A": 1, "B": "x y", "C": True}, {"A": "1", "B": "x y", "C": "True"}),
-        ("axolotl_training_files", [{"src": "a", "dest": "b"}], [{"src": "a", "dest": "b", "storage": "copy"}]),
+        (
+            "axolotl_training_files",
+            [{"src": "a", "dest": "b"}],
+            [{"src": "a", "dest": "b", "storage": "copy", "source": None}],
+        ),
         (
             "axolotl_training_files",
             [{"dest": "/mnt/b", "storage": "shared"}],
-            [{"src": "", "dest": "/mnt/b", "storage": "shared"}],
+            [{"src": "", "dest": "/mnt/b", "storage": "shared", "source": None}],
+        ),
+        (
+            "axolotl_training_files",
+            [{"url": "https://b/c", "sha256": "A" * 64, "dest": "d"}],
+            [{"src": "", "dest": "d", "storage": "copy", "source": source("url", "https://b/c", "a" * 64)}],
+        ),
+        (
+            "axolotl_training_files",
+            [{"git": "git@b:c.git", "revision": "0" * 40, "dest": "d"}],
+            [{"src": "", "dest": "d", "storage": "copy", "source": source("git", "git@b:c.git", "0" * 40)}],
+        ),
+        (
+            "axolotl_training_files",
+            [{"hub": "datasets/org/data", "revision": "0" * 40, "include": ["*.json"], "dest": "d"}],
+            [
+                {
+                    "src": "",
+                    "dest": "d",
+                    "storage": "copy",
+                    "source": source("hub", "datasets/org/data", "0" * 40, "*.json"),
+                }
+            ],
         ),
     ],
 )
