@@ -107,8 +107,10 @@ repaired:
 """
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -231,7 +233,18 @@ class Build:
         # In the source's folder, so that its own [tool.uv] counts as it did for the lock.
         done = run([self._params["uv"], *arguments], self._params["timeout"], env=self._environment, cwd=self._source)
         if done.rc or done.timed_out:
-            raise BuildError(f"uv {' '.join(arguments[:2])} failed in {self._path}: {done.message()}")
+            message = done.message()
+            if os.strerror(errno.ENOSPC) in message:
+                message += self._make_room()
+            raise BuildError(f"uv {' '.join(arguments[:2])} failed in {self._path}: {message}")
+
+    def _make_room(self):
+        """Take away what filled the disk, since half an environment is of no use; say what to do."""
+        shutil.rmtree(os.path.join(self._path, "venv"), ignore_errors=True)
+        return (
+            ". What was half installed has been removed. Make room (old releases under axolotl_root are yours to "
+            "remove), or set axolotl_root or axolotl_uv_cache_dir to a larger disk"
+        )
 
     def _remove_seal(self):
         with contextlib.suppress(FileNotFoundError):

@@ -159,13 +159,13 @@ def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator
             tuple(nodes),
             "a driver for each InfiniBand controller",
             f"{address} has none that makes an adapter of it",
-            "modprobe mlx5_ib; where there is no such module, install DOCA-OFED, or the modules of the running kernel "
-            "(on Ubuntu linux-modules-extra)",
+            "modprobe mlx5_ib; where there is no such module, provision with infiniband_provider: inbox or doca, or "
+            "install the modules of the running kernel (on Ubuntu linux-modules-extra)",
         )
     without = [node for node, ports in fabric.usable.items() if ports and not fingerprints[node]["infiniband"]["verbs"]]
     if without and plan["accelerator"] == "cuda":
         expected = "module ib_uverbs, through which programs reach the adapters"
-        remedy = "modprobe ib_uverbs, and install rdma-core, which loads it at each start"
+        remedy = "provision with infiniband_provider: inbox or doca; or install rdma-core and modprobe ib_uverbs"
         yield Finding("ib_module_missing", tuple(without), expected, "it is not loaded", remedy)
 
 
@@ -246,10 +246,11 @@ def _memlock(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator
 
 def _memlock_words(context: str, found: str) -> tuple[str, str, str]:
     where = {
-        "systemd": "LimitMEMLOCK=infinity in a drop-in for user@.service, daemon-reload, and a restart of the "
-        "account's user@UID.service, which can't give a unit more than it has",
-        "process": "unlimited soft and hard memlock for the account in /etc/security/limits.d, then a new login: end "
-        "the SSH connections that Ansible keeps open",
+        "systemd": "provision with infiniband_provider: inbox or doca; or LimitMEMLOCK=infinity in a drop-in for "
+        "user@.service, daemon-reload, and a restart of the account's user@UID.service, which can't give a unit more "
+        "than it has",
+        "process": "provision with infiniband_provider: inbox or doca; or unlimited soft and hard memlock for the "
+        "account in /etc/security/limits.d; then a new login: end the SSH connections that Ansible keeps open",
     }
     return f"an unlimited memlock limit where trainers start ({context})", found, where[context]
 

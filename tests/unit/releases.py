@@ -28,8 +28,10 @@ here, arguments = pathlib.Path(__file__).parent, sys.argv[1:]
 with open(here / "uv.log", "a") as log:
     log.write(" ".join(arguments) + "\\n")
 (here / "environment").write_text("\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items()))
-if (here / "fail").exists() and arguments[:2] == (here / "fail").read_text().split():
-    sys.exit("no solution found")
+if (here / "fail").exists():
+    step, _line, reason = (here / "fail").read_text().partition("\\n")
+    if arguments[:2] == step.split():
+        sys.exit(reason or "no solution found")
 
 def install(site, name, version, files, direct_url=""):
     info = site / f"{{name}}-{{version}}.dist-info"

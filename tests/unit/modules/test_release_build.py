@@ -131,6 +131,16 @@ def test_a_failed_step_leaves_no_seal_and_says_why(arguments: Arguments) -> None
     assert not Path(arguments["path"], "release.json").exists()
 
 
+def test_a_full_disk_keeps_nothing_half_installed(arguments: Arguments) -> None:
+    Path(arguments["uv"]).with_name("fail").write_text(
+        "pip sync\nfailed to write: No space left on device (os error 28)"
+    )
+    result = build(arguments)
+    assert "No space left on device" in result["msg"]
+    assert "axolotl_uv_cache_dir" in result["msg"]
+    assert not Path(arguments["path"], "venv").exists()
+
+
 def test_a_release_that_can_not_be_imported_is_not_sealed(arguments: Arguments) -> None:
     source = Path(arguments["repository"])
     (source / "axolotl" / "cli" / "main.py").write_text("raise SystemExit('no torch here')\n")
