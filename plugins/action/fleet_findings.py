@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     rules_preflight,
     rules_run,
     rules_steps,
+    rules_storage,
 )
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
@@ -50,7 +51,8 @@ class ActionModule(FleetAction):
 
 def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
-    findings = [*fingerprints.findings, *rules_preflight.examine(plan, fingerprints.values)]
+    findings = [*fingerprints.findings, *rules_storage.marked(plan, results.get("marker", {}))]
+    findings += rules_preflight.examine(plan, fingerprints.values)
     listening = readings.read(_not_skipped(results["listener"]), "listening", "listening")
     probes = readings.read(_not_skipped(results["probe"]), "mesh", "dialling the others")
     listeners = {node: results["listener"][node] for node in listening.values}
@@ -118,6 +120,7 @@ JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement
     "preflight": _preflight,
     "run": _run,
     "status": _status,
+    "storage": lambda plan, results: rules_storage.proven(plan, results["step"], results["marker"]),
     **{name: _steps(name) for name in ("reached", "provisioned", "started", "stopped", "collected")},
 }
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
@@ -29,6 +28,7 @@ WHOLE_FLEET = {"preflight", "launch"}
 NEEDED_FOR_RECORDS = {
     "axolotl_root",
     "axolotl_machine",
+    "axolotl_storage",
     "axolotl_user",
     "axolotl_follow_interval",
     "gpufleet_artifacts_dir",
@@ -80,11 +80,12 @@ class ActionModule(FleetAction):
         if findings:
             return None, findings
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}" if verb == "launch" else ""
-        return launch_plan.build(values, files, run_id), []
+        writer = next(node for node in nodes if node in playing)
+        return launch_plan.build(values, files, run_id, writer), []
 
 
 def _recorded_nodes(values: Mapping[str, Values]) -> dict[str, Any]:
-    nodes = {node: {"paths": NodePaths.under(known.root)._asdict()} for node, known in values.items()}
+    nodes = {node: {"paths": launch_plan.node_paths(node, known)._asdict()} for node, known in values.items()}
     interval = next(iter(values.values())).get("axolotl_follow_interval")
     return {"nodes": nodes, "follow_interval": interval}
 

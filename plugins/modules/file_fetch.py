@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: file_fetch
 short_description: Fetches a file or tree from another node, and offers it in turn
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Fetches what is missing or differs at O(path) from a node where M(gpufleet.axolotl.file_server) offers it. An
     interrupted fetch goes on where it stopped.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: file_server
 short_description: Offers a file or tree to other nodes for a while
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - When the node holds all O(entries) at O(path), a process of its own serves them, on a port that the kernel chooses,
     to whoever proves to know O(key). It ends by itself.

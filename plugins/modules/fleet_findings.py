@@ -25,13 +25,13 @@ options:
   rules:
     description: The table of rules to apply.
     type: str
-    choices: [reached, provisioned, preflight, started, run, status, stopped, collected]
+    choices: [reached, storage, provisioned, preflight, started, run, status, stopped, collected]
     required: true
   results:
     description:
       - Name of a result to the name of the variable under which a task registered it.
-      - V(preflight) needs C(fingerprint), C(listener) and C(probe); V(run) and V(status) need C(evidence); the others
-        need C(step).
+      - V(preflight) needs C(fingerprint), C(listener), C(probe) and C(marker); V(storage) C(step) and C(marker);
+        V(run) and V(status) need C(evidence); the others need C(step).
     type: dict
     required: true
   plan:

@@ -11,9 +11,9 @@ short_description: Read everything about a node that must match its peers or be 
 version_added: "0.1.0"
 description:
   - One call per node reads the release (commit, edited files, lock, installed packages, Python, torch), the config's
-    digest, the devices, who holds the given ports, which runs are active, the network's interfaces, the InfiniBand and
-    RoCE adapters, and the limits that a trainer would have. It judges nothing; the comparison happens once, on the
-    controller (M(gpufleet.axolotl.fleet_findings)).
+    digest, the devices, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the
+    network's interfaces, the InfiniBand and RoCE adapters, and the limits that a trainer would have. It judges nothing;
+    the comparison happens once, on the controller (M(gpufleet.axolotl.fleet_findings)).
   - A probe that fails says so in its place, and the others still report.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
@@ -66,6 +66,14 @@ options:
     description: Where the controller connects to. Empty where it does so without a network.
     type: str
     default: ""
+  root:
+    description: The node's C(axolotl_root).
+    type: path
+    default: ""
+  marker:
+    description: Name of the marker that M(gpufleet.axolotl.storage_marker) put into O(root), on this node or another.
+    type: str
+    default: ""
   supervisor:
     description: What the run's supervisors run under, as for M(gpufleet.axolotl.run_start).
     type: str
@@ -86,7 +94,8 @@ EXAMPLES = r"""
 RETURN = r"""
 fingerprint:
   description:
-    - C(machine) (identity, hostname, uid), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
+    - C(machine) (identity, hostname, uid), C(storage) (as M(gpufleet.axolotl.storage_marker) returns it, null without
+      O(marker)), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
       C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs),
       C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
       gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
@@ -106,6 +115,7 @@ from ..module_utils.node import (
     probe_network,
     run_reader,
     sockets,
+    storage,
 )
 from ..module_utils.node.release_directory import read_release
 
@@ -139,6 +149,8 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "head_address": {"type": "str", "required": True},
             "login_address": {"type": "str", "default": ""},
+            "root": {"type": "path", "default": ""},
+            "marker": {"type": "str", "default": ""},
             "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
         },
         supports_check_mode=True,
@@ -153,6 +165,7 @@ def main() -> None:
         changed=False,
         fingerprint={
             "machine": probe_hardware.machine(),
+            "storage": storage.look(options["root"], options["marker"]) if options["marker"] else None,
             "host_python": platform.python_version(),
             "release": release,
             "config": config_digest(options["config"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: relay_round
 short_description: Plans who fetches from whom in the next round of a relay
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Runs once on the controller and reads what M(gpufleet.axolotl.file_server) and M(gpufleet.axolotl.file_fetch)
     returned on each node.

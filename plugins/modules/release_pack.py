@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: release_pack
 short_description: Packs all that nodes without internet need for a release, once
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Runs on the controller. Makes one archive with the source at O(commit) as a shallow git repository, one wheel for
     each package of O(lock), the wheel of uv, and C(requirements.txt), which names each wheel by its digest.

@@ -51,6 +51,7 @@ previous:
 """
 
 import os
+import secrets
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -59,7 +60,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_dire
 
 def replace_link(link, target):
     """Make the new link beside the old one and rename it over it, which is atomic."""
-    temporary = f"{link}.new-{os.getpid()}"
+    temporary = f"{link}.new-{secrets.token_hex(8)}"  # a pid may be another machine's too
     os.symlink(target, temporary)
     try:
         os.replace(temporary, link)

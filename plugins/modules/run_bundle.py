@@ -85,7 +85,7 @@ MARGIN = 4096
 def sources(folder: RunDirectory) -> dict:
     """Archive name to path of each file that is there."""
     node = read_json(folder.node_file)
-    release = NodePaths.under(os.path.dirname(os.path.dirname(folder.path))).release(str(node.get("release_id")))
+    release = NodePaths.under(os.path.dirname(str(node.get("work_dir")))).release(str(node.get("release_id")))
     named = {
         "trainer.log": folder.trainer_log,
         "supervisor.log": folder.supervisor_log,

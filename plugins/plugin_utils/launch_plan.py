@@ -21,6 +21,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths i
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
 from . import launcher_torchrun, peers
+from .comparison import outliers
 from .findings import Finding
 from .settings import Values
 
@@ -59,8 +60,14 @@ def ranks(values: Mapping[str, Values]) -> dict[str, int]:
     return {node: rank for node, rank in declared.items() if rank is not None}
 
 
-def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> dict[str, Any]:
+def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, writer: str = "") -> dict[str, Any]:
     """Build the plan of a fleet whose settings have passed `check`.
+
+    Args:
+        values: every node's settings, in the order of the group.
+        files: what lies on the controller.
+        run_id: the run that the plan is for, if it is for one.
+        writer: the node that writes what all nodes share; default: the first one.
 
     Returns:
         JSON-able: the fleet's part, and ``nodes`` in rank order; no secret is in it.
@@ -82,6 +89,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "run_id": run_id,
         "user": fleet.user,
         "root_for": _root_for(fleet),
+        "storage": fleet.storage,
+        "writer": writer or next(iter(values)),
         "repository": fleet.repository,
         "commit": fleet.commit,
         "extras": fleet.extras,
@@ -98,7 +107,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str) -> 
         "delivery": fleet.delivery,
         "delivery_cache": files.delivery_cache,
         "config": {"src": files.config_path, "sha256": files.config_sha256},
-        "training_files": [_training_file(entry, fleet.delivery, files) for entry in fleet.training_files],
+        "training_files": [_training_file(entry, fleet, files) for entry in fleet.training_files],
         "accelerator": fleet.accelerator,
         "launcher": fleet.launcher,
         "rendezvous": "static",
@@ -134,15 +143,21 @@ def _root_for(fleet: Values) -> list[str]:
     return [f"{name} is {fleet[name]}" for name, value in idle.items() if fleet[name] != value]
 
 
-def _training_file(entry: Mapping[str, Any], delivery: str, files: ControllerFiles) -> dict[str, Any]:
-    """An entry with `src` as an absolute path on the controller, empty where the nodes have it or fetch it."""
+def _training_file(entry: Mapping[str, Any], fleet: Values, files: ControllerFiles) -> dict[str, Any]:
+    """An entry with what the roles need to know of it.
+
+    Returns:
+        The entry; its `src` is an absolute path on the controller, or empty where the nodes have it or fetch it. `once`
+        says whether its place is one for all nodes, so that one of them writes it.
+    """
     src, source = entry["src"], entry["source"]
     if src:
         src = os.path.join(files.base, os.path.expanduser(src))
-    elif source and delivery == "push" and entry["storage"] == "copy":
+    elif source and fleet.delivery == "push" and entry["storage"] == "copy":
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         src = os.path.join(files.delivery_cache, "sources", key)
-    return {**entry, "src": src}
+    place = os.path.normpath(os.path.join(NodePaths.under(fleet.root).work, entry["dest"]))
+    return {**entry, "src": src, "once": fleet.storage == "shared" and place.startswith(f"{fleet.root}/")}
 
 
 def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
@@ -157,6 +172,11 @@ def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
     }
 
 
+def node_paths(node: str, known: Values) -> NodePaths:
+    """Where everything lies for a node, whose own records must not meet another's on shared storage."""
+    return NodePaths.under(known.root, node if known.storage == "shared" else "")
+
+
 def address(node: str, known: Values) -> str:
     """Where peers reach a node."""
     return known.address or node
@@ -165,7 +185,7 @@ def address(node: str, known: Values) -> str:
 def _node(
     node: str, known: Values, plan: dict[str, Any], files: ControllerFiles, rank: int, order: list[str]
 ) -> dict[str, Any]:
-    paths = NodePaths.under(known.root)
+    paths = node_paths(node, known)
     release = paths.release(plan["release_id"]) if plan["release_id"] else None
     config = os.path.join(paths.work, os.path.basename(files.config_path))
     output_dir = plan["overrides"].get("output_dir") or files.config.get("output_dir")
@@ -176,6 +196,8 @@ def _node(
         "interface": known.interface,
         "hcas": known.hcas,
         "root": known.root,
+        # What all nodes see is written by one of them, and the others verify it.
+        "writes": known.storage == "local" or node == plan["writer"],
         "paths": {
             **paths._asdict(),
             "release": release,
@@ -271,6 +293,8 @@ def _check_ranks(values: Mapping[str, Values]) -> list[Finding]:
 
 
 def _check_roots(values: Mapping[str, Values]) -> list[Finding]:
+    if next(iter(values.values())).storage == "shared":
+        return _check_shared_root(values)
     machines: dict[str, list[str]] = {}
     for node, known in values.items():
         machines.setdefault(known.machine or node, []).append(node)
@@ -295,6 +319,16 @@ def _check_roots(values: Mapping[str, Values]) -> list[Finding]:
         )
         findings.append(Finding("root_differs", tuple(alone), "one axolotl_root on all machines", found, remedy))
     return findings
+
+
+def _check_shared_root(values: Mapping[str, Values]) -> list[Finding]:
+    roots = {node: known.root for node, known in values.items()}
+    expected, others = outliers(roots, head=next(iter(roots)))
+    nodes = tuple(node for group in others.values() for node in group)
+    found = "; ".join(f"{node}: {roots[node]}" for node in nodes[:8])
+    remedy = "mount the storage at the same path on all nodes, and set axolotl_root once, in group_vars"
+    wanted = f"one axolotl_root on all nodes, as on most: {expected}, since axolotl_storage is shared"
+    return [Finding("root_differs", nodes, wanted, found, remedy)] if nodes else []
 
 
 def _check_ports(values: Mapping[str, Values]) -> list[Finding]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from . import rules_infiniband, rules_network
+from . import rules_infiniband, rules_network, rules_storage
 from .comparison import outliers
 from .findings import WARNING, Finding, names
 
@@ -51,6 +51,11 @@ def _machine(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             remedy = "set axolotl_machine only for nodes that share a machine"
             found = f"{len(by_identity)} different machines"
             yield Finding("machine_differs", tuple(nodes), f"nodes of {machine} are one machine", found, remedy)
+
+
+def _storage(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    seen = {node: fingerprint["storage"] for node, fingerprint in fingerprints.items() if fingerprint.get("storage")}
+    yield from rules_storage.examine(plan, seen)
 
 
 def _release(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -218,6 +223,7 @@ def _equal(rule: str, expected: str, plan: Plan, found: Mapping[str, Hashable], 
 
 RULES: tuple[Rule, ...] = (
     _machine,
+    _storage,
     _release,
     _commit,
     _source_edited,

@@ -17,6 +17,8 @@ from . import readings
 from .findings import WARNING, Finding
 
 Results = Mapping[str, Mapping[str, Any] | None]
+STORAGE_GATE = "Go on only where the storage is as declared"
+"""The task that keeps provision from building anything on storage that is not what the inventory says."""
 Judgement = tuple[list[Finding], dict[str, Any]]
 
 
@@ -39,13 +41,18 @@ def reached(plan: Mapping[str, Any], results: Results, root: Results) -> Judgeme
 
 
 def provisioned(
-    plan: Mapping[str, Any], results: Results, reached: Results, infiniband: Results | None = None
+    plan: Mapping[str, Any],
+    results: Results,
+    reached: Results,
+    infiniband: Results | None = None,
+    storage: Results | None = None,
 ) -> Judgement:
     """Every node that takes part went through all of provision."""
-    findings: list[Finding] = []
+    findings = _of_storage(storage or {})
+    stopped = STORAGE_GATE if findings else None  # what stopped the nodes there is said by these findings
     failures: dict[tuple[str, str], list[str]] = {}
     for node, result in results.items():
-        if result and result.get("failed_task"):
+        if result and result.get("failed_task") and result["failed_task"] != stopped:
             failures.setdefault((str(result["failed_task"]), str(result["message"])[:2000]), []).append(node)
     for (task, message), nodes in failures.items():
         remedy = "see the message; provision goes on from where it stopped"
@@ -59,6 +66,12 @@ def provisioned(
         finding = readings.limited(left_out)
         findings.append(dataclasses.replace(finding, severity=WARNING))
     return [*findings, *_reboots(infiniband or {})], {}
+
+
+def _of_storage(judgements: Results) -> list[Finding]:
+    """What the proof of the storage found, which was registered alike for all nodes."""
+    found = next((judgement for judgement in judgements.values() if judgement and "findings" in judgement), {})
+    return [Finding.from_dict(dict(finding)) for finding in found.get("findings", [])]
 
 
 def _reboots(infiniband: Results) -> list[Finding]:

@@ -106,7 +106,8 @@ class SmallFleet:
         return git(folder, "rev-parse", "HEAD")
 
     def root(self, node: str) -> Path:
-        return self.folder / "nodes" / node
+        shared = self.settings.get("axolotl_storage") == "shared"
+        return self.folder / "nodes" / ("all" if shared else node)
 
     def write_inventory(self, **hosts: Mapping[str, Any]) -> None:
         """Write the inventory; `hosts` holds what is a node's own."""

@@ -20,15 +20,18 @@ class NodePaths(NamedTuple):
     runs: str
 
     @classmethod
-    def under(cls, root: str) -> NodePaths:
-        """Lay the node's folders out under `root` (an absolute path)."""
+    def under(cls, root: str, node: str = "") -> NodePaths:
+        """Lay the node's folders out under `root` (an absolute path).
+
+        With `node`, other nodes have the same root: what a run leaves there lies in a folder of the node's name.
+        """
         return cls(
             root=root,
             tools=os.path.join(root, "tools"),
             releases=os.path.join(root, "releases"),
             current=os.path.join(root, "current"),
             work=os.path.join(root, "work"),
-            runs=os.path.join(root, "runs"),
+            runs=os.path.join(root, "runs", node) if node else os.path.join(root, "runs"),
         )
 
     def release(self, release_id: str) -> str:

@@ -11,6 +11,7 @@ import stat
 from typing import Any, NamedTuple
 
 from ..core.manifest import Entry, root_digest
+from .folder_lock import LOCK_FILE
 
 ALGORITHMS = ("sha256", "md5")
 _CHUNK = 1 << 20
@@ -96,7 +97,7 @@ class _Reader:
         if identity in above:
             self.problems.append(f"{readable(path)}: a link leads back to a folder above it")
             return
-        for name in sorted(os.listdir(path)):
+        for name in sorted(set(os.listdir(path)) - {os.fsencode(LOCK_FILE)}):
             self.read(os.path.join(path, name), os.path.join(relative, name), (*above, identity))
         if os.stat(path).st_mtime_ns != status.st_mtime_ns:
             self.problems.append(f"{readable(path)}: its list of files changed while it was read")
