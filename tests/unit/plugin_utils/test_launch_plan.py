@@ -199,6 +199,32 @@ def test_sources_are_meant_from_where_the_command_is_run() -> None:
     ]
 
 
+def test_each_node_writes_on_storage_of_its_own() -> None:
+    plan = plan_of()
+    assert [node["writes"] for node in plan["nodes"].values()] == [True, True]
+    assert {node["paths"]["runs"] for node in plan["nodes"].values()} == {"/opt/axolotl/runs"}
+
+
+def test_one_node_writes_what_all_share() -> None:
+    entries = [{"src": "a", "dest": "a"}, {"src": "b", "dest": "/data/b"}, {"src": "c", "dest": "/opt/axolotl/c"}]
+    plan = launch_plan.build(
+        values_of(inventory(3, storage="shared", training_files=entries)), FILES, RUN, writer="node1"
+    )
+    assert [name for name, node in plan["nodes"].items() if node["writes"]] == ["node1"]
+    assert [node["paths"]["runs"] for node in plan["nodes"].values()] == [
+        f"/opt/axolotl/runs/node{number}" for number in range(3)
+    ]
+    assert [entry["once"] for entry in plan["training_files"]] == [True, False, True]
+
+
+def test_a_shared_root_is_the_same_everywhere() -> None:
+    variables = inventory(3, storage="shared")
+    variables["node2"]["axolotl_root"] = "/elsewhere"
+    assert checked(variables) == [("root_differs", ("node2",))]
+    variables = inventory(2, storage="shared", machine="one")
+    assert checked(variables) == []
+
+
 def test_the_controller_fetches_what_it_delivers() -> None:
     entries = [
         {"hub": "org/model", "revision": "0" * 40, "dest": "model"},

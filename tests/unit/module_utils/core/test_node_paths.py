@@ -20,3 +20,9 @@ def test_everything_lies_under_the_root() -> None:
     }
     assert paths.release("abc-def") == "/opt/axolotl/releases/abc-def"
     assert paths.run("20260101T000000Z-aa") == "/opt/axolotl/runs/20260101T000000Z-aa"
+
+
+def test_what_runs_leave_is_each_nodes_own_where_the_root_is_not() -> None:
+    paths = NodePaths.under("/mnt/shared", "node1")
+    assert paths.run("20260101T000000Z-aa") == "/mnt/shared/runs/node1/20260101T000000Z-aa"
+    assert paths._replace(runs="") == NodePaths.under("/mnt/shared")._replace(runs="")
