@@ -13,51 +13,30 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from support import release_state
 from support.small_fleet import SmallFleet, changed
 
 from tools.hosts.bed import Bed
-from tools.hosts.inventory import document
 
-NODES = ["host0", "host1", "host2"]
 ROOT = "/opt/axolotl"
 ROUNDS = 10
 
 
 @pytest.fixture
-def fleet(bare_hosts: Bed, tmp_path: Path) -> SmallFleet:
-    """Three hosts and a release of two packages, brought by the controller."""
-    fleet = SmallFleet(tmp_path)
-    wheel = f"uv=={fleet.settings['axolotl_uv_version']}"
-    next(fleet.links.glob("uv-*.whl")).unlink()  # the hosts need one that works
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(fleet.links), wheel]
-    subprocess.run(download, check=True)
-    settings = {name: value for name, value in fleet.settings.items() if name.startswith("axolotl_")}
-    for name in ("axolotl_machine", "axolotl_address", "axolotl_uv_cache_dir"):
-        del settings[name]
-    inventory = document(bare_hosts, NODES)
-    inventory["all"]["vars"].update(
-        settings,
-        axolotl_root=ROOT,
-        axolotl_user="train",
-        axolotl_delivery="push",
-        axolotl_python_platform="x86_64-manylinux_2_28",
-    )
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    return fleet
+def fleet(small_fleet: Callable[..., SmallFleet]) -> SmallFleet:
+    return small_fleet(axolotl_root=ROOT)
 
 
-def states(bed: Bed) -> dict[str, dict[str, str]]:
+def states(bed: Bed, hosts: list[str]) -> dict[str, dict[str, str]]:
     """What each host holds, and to whom it belongs."""
     program = Path(release_state.__file__).read_text()
-    found = {host: json.loads(bed.execute(host, "python3", "-c", program, ROOT)) for host in NODES}
-    for host in NODES:
+    found = {host: json.loads(bed.execute(host, "python3", "-c", program, ROOT)) for host in hosts}
+    for host in hosts:
         assert bed.execute(host, "find", ROOT, "-not", "-user", "train") == ""
     return found
 
@@ -66,17 +45,17 @@ def states(bed: Bed) -> dict[str, dict[str, str]]:
 def test_provision_killed_at_random_moments(bed: Bed, fleet: SmallFleet) -> None:
     fleet.provision()  # packs, and makes the account
     bare = ["find", ROOT, "-mindepth", "1", "-delete"]
-    for host in NODES:
+    for host in fleet.names:
         bed.execute(host, *bare)
     begin = time.monotonic()
     fleet.provision()
     duration = time.monotonic() - begin
-    expected = states(bed)
+    expected = states(bed, fleet.names)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}, a whole provision takes {duration:.1f} s")
     moments = random.Random(seed)
     for number in range(ROUNDS):
-        for host in NODES:
+        for host in fleet.names:
             bed.execute(host, *bare)
         moment = moments.uniform(0.5, duration)
         print(f"round {number}: killed after {moment:.1f} s")
@@ -92,5 +71,5 @@ def test_provision_killed_at_random_moments(bed: Bed, fleet: SmallFleet) -> None
         os.killpg(controller.pid, signal.SIGKILL)
         controller.wait()
         fleet.provision()
-        assert states(bed) == expected
+        assert states(bed, fleet.names) == expected
     assert changed(fleet.provision()) == 0
