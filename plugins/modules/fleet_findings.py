@@ -30,8 +30,8 @@ options:
   results:
     description:
       - Name of a result to the name of the variable under which a task registered it.
-      - V(preflight) needs C(fingerprint), C(listener), C(probe) and C(marker); V(storage) C(step) and C(marker); V(run) and V(status) need C(evidence); the others
-        need C(step).
+      - V(preflight) needs C(fingerprint), C(listener), C(probe) and C(marker); V(storage) C(step) and C(marker);
+        V(run) and V(status) need C(evidence); the others need C(step).
     type: dict
     required: true
   plan:

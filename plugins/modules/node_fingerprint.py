@@ -11,9 +11,9 @@ short_description: Read everything about a node that must match its peers or be 
 version_added: "0.1.0"
 description:
   - One call per node reads the release (commit, edited files, lock, installed packages, Python, torch), the config's
-    digest, the devices, whose storage it sees, who holds the given ports, which runs are active, the network's interfaces, the InfiniBand and
-    RoCE adapters, and the limits that a trainer would have. It judges nothing; the comparison happens once, on the
-    controller (M(gpufleet.axolotl.fleet_findings)).
+    digest, the devices, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the
+    network's interfaces, the InfiniBand and RoCE adapters, and the limits that a trainer would have. It judges nothing;
+    the comparison happens once, on the controller (M(gpufleet.axolotl.fleet_findings)).
   - A probe that fails says so in its place, and the others still report.
 author:
   - gpufleet.axolotl contributors (@gpufleet)

@@ -46,14 +46,14 @@ def _not_shared(plan: Plan, seen: Seen, others: Seen) -> Iterator[Finding]:
     for node, found in others.items():
         if not found["seen"]:
             nodes_of.setdefault(_place(found) if found["exists"] else "no such folder", []).append(node)
-    for found, nodes in nodes_of.items():
+    for place, nodes in nodes_of.items():
         root = plan["nodes"][writer]["root"]
         where = _place(seen[writer]) if writer in seen else "its storage"
         yield Finding(
             "storage_not_shared",
             tuple(nodes),
             f"{root} is the folder that {writer} sees ({where}), since axolotl_storage is shared",
-            f"{found}, without the marker that {writer} has just put there",
+            f"{place}, without the marker that {writer} has just put there",
             f"mount the storage there, at the path that {writer} has it; or set axolotl_storage: local",
         )
 
@@ -78,13 +78,20 @@ def _unwritable(nodes: list[str], found: str) -> Finding:
 
 
 def marked(plan: Plan, results: Results) -> list[Finding]:
-    """Whether the writing node could put a marker there; on storage of its own that is for later steps to say."""
-    problem = (results.get(plan["writer"]) or {}).get("problem")
-    return [_unwritable([plan["writer"]], str(problem))] if problem and plan["storage"] == "shared" else []
+    """Whether the writing node could put a marker there; what was not tried proves nothing, and must not pass."""
+    writer = plan["writer"]
+    result = results.get(writer) or {}
+    if not result or result.get("skipped"):
+        return []
+    if result.get("problem") and plan["storage"] == "shared":
+        return [_unwritable([writer], str(result["problem"]))]
+    return readings.read({writer: result}, "marker", "putting a marker into axolotl_root").findings
 
 
 def proven(plan: Plan, results: Results, marker: Results) -> tuple[list[Finding], dict[str, Any]]:
     """Judge the proof that provision makes before it builds anything; a node that failed is judged elsewhere."""
     looked = {node: result for node, result in results.items() if result and "storage" in result}
     seen = readings.read(looked, "storage", "looking for the marker").values
-    return [*marked(plan, marker), *examine(plan, seen)], {}
+    # On storage of its own a node that is lost keeps nobody else from going on.
+    lost = marked(plan, marker) if plan["storage"] == "shared" else []
+    return [*lost, *examine(plan, seen)], {}

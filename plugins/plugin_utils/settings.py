@@ -251,9 +251,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Account that owns axolotl_root and runs the trainers, made by provision; empty: the one that connects.",
     ),
     # The storage
-    Setting(
-        "axolotl_storage", one_of("local", "shared"), "local", "Whether nodes have an axolotl_root each or share one."
-    ),
+    Setting("axolotl_storage", one_of("local", "shared"), "local", "Whether all nodes share one axolotl_root."),
     # The release
     Setting("axolotl_repository", filled, REQUIRED, "URL or path of the Axolotl git repository."),
     Setting("axolotl_commit", full_sha, REQUIRED, "Full SHA of the commit that every node runs."),
