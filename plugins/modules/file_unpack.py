@@ -10,8 +10,8 @@ module: file_unpack
 short_description: Unpacks what is missing of a tree from an archive, and removes the archive
 version_added: 0.2.0
 description:
-  - Takes the files that are missing or differ at O(path) from the archive. Each is held against its digest and takes its
-    place in one step.
+  - Takes the files that are missing or differ at O(path) from the archive. Each is held against its digest and takes
+    its place in one step.
   - Two at once wait for each other, also on nodes that share the storage; the second finds everything there.
 author:
   - gpufleet.axolotl contributors (@gpufleet)

@@ -21,6 +21,8 @@ from .engine import Engine
 from .lab import PREFIX, Lab, free_networks, is_needed
 
 ADMINISTRATOR = "admin"
+SHARED = "/mnt/shared"
+"""Where every host mounts one folder of this machine, which stands for the storage that a fleet shares."""
 READY_WITHIN = 60.0
 """Seconds for a host to boot and answer ssh; it takes 1 to 3 s when the machine has time."""
 
@@ -36,6 +38,7 @@ class Bed:
         self.key = self.folder / "key"
         self.known_hosts = self.folder / "known_hosts"
         self.connections = self.folder / "cp"
+        self.shared = self.folder / "shared"
 
     @property
     def hosts(self) -> dict[str, str]:
@@ -52,6 +55,7 @@ class Bed:
             RuntimeError: a host does not answer within READY_WITHIN seconds.
         """
         self.folder.mkdir(exist_ok=True)
+        self.shared.mkdir(exist_ok=True)
         state = self._state() or self._begin()
         engine = self._engine(state)
         network = ipaddress.ip_network(state["hosts_network"])
@@ -130,6 +134,7 @@ class Bed:
                 "--hostname",
                 name,
                 *where,
+                f"--volume={self.shared}:{SHARED}",
                 *_rights(engine),
                 built,
                 *_init(engine),

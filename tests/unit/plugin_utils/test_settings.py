@@ -96,6 +96,7 @@ BAD = [
     ("axolotl_nproc_per_node", 8.0),
     ("axolotl_nproc_per_node", [8]),
     ("axolotl_delivery", "send"),
+    ("axolotl_storage", "nfs"),
     ("axolotl_launcher", "accelerate"),
     ("axolotl_launcher", ["torchrun"]),
     ("axolotl_master_port", 80),

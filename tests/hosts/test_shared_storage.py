@@ -1,0 +1,151 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three hosts whose axolotl_root lies on one storage: built once, seen by all, and named where it is not mounted."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.small_fleet import SmallFleet, changed
+
+from tools.hosts.bed import SHARED, Bed
+from tools.hosts.inventory import document
+
+NODES = ["host0", "host1", "host2"]
+ROOT = f"{SHARED}/axolotl"
+
+
+@pytest.fixture(scope="module")
+def hosts(bare_hosts: Bed) -> Iterator[Bed]:
+    """Bare hosts, and nothing on the storage that they share."""
+    clear(bare_hosts)
+    yield bare_hosts
+    clear(bare_hosts)
+
+
+def clear(bed: Bed) -> None:
+    bed.execute("host0", "find", SHARED, "-mindepth", "1", "-delete")
+
+
+@pytest.fixture
+def fleet(hosts: Bed, tmp_path: Path) -> SmallFleet:
+    """Three hosts as nodes, and a release of two packages, brought by the controller."""
+    fleet = SmallFleet(tmp_path)
+    wheel = f"uv=={fleet.settings['axolotl_uv_version']}"
+    next(fleet.links.glob("uv-*.whl")).unlink()  # the hosts need one that works
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(fleet.links), wheel]
+    subprocess.run(download, check=True)
+    write_inventory(hosts, fleet)
+    return fleet
+
+
+def write_inventory(bed: Bed, fleet: SmallFleet, **changes: Any) -> None:
+    settings = {name: value for name, value in fleet.settings.items() if name.startswith("axolotl_")}
+    for name in ("axolotl_machine", "axolotl_address", "axolotl_uv_cache_dir"):
+        del settings[name]
+    (fleet.folder / "data").mkdir(exist_ok=True)
+    (fleet.folder / "data" / "train.jsonl").write_text('{"text": "x"}\n')
+    inventory = document(bed, NODES)
+    inventory["all"]["vars"].update(
+        settings,
+        axolotl_root=ROOT,
+        axolotl_storage="shared",
+        axolotl_user="train",
+        axolotl_delivery="push",
+        axolotl_python_platform="x86_64-manylinux_2_28",
+        axolotl_training_files=[{"src": str(fleet.folder / "data"), "dest": "data"}],
+    )
+    inventory["all"]["vars"].update(changes)
+    (fleet.folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+
+
+@contextmanager
+def covered(bed: Bed, host: str) -> Iterator[None]:
+    """The storage is not what this host sees: something else is mounted at its path. It must stay empty."""
+    bed.execute(host, "mount", "-t", "tmpfs", "-o", "mode=0777", "tmpfs", SHARED)
+    try:
+        yield
+        assert bed.execute(host, "ls", "-A", SHARED) == ""
+    finally:
+        bed.execute(host, "umount", SHARED)
+
+
+def changes(said: str) -> dict[str, int]:
+    """Node to the number of its changes, where there are any, as the recap has it."""
+    rows = re.findall(r"^(\w+) +: ok=.* changed=(\d+)", said.rpartition("PLAY RECAP")[2], re.MULTILINE)
+    return {node: int(number) for node, number in rows if int(number)}
+
+
+def of_storage(fleet: SmallFleet, verb: str) -> dict[str, list[str]]:
+    """What is said of the storage; provision must say nothing else is wrong."""
+    findings = [finding for finding in fleet.artifact(verb)["findings"] if finding["severity"] == "error"]
+    errors = {finding["id"]: finding["hosts"] for finding in findings}
+    return {name: hosts for name, hosts in errors.items() if verb == "provision" or name.startswith("storage_")}
+
+
+def files(bed: Bed) -> str:
+    return bed.execute("host0", "find", SHARED, "-path", "*/runs", "-prune", "-o", "-printf", "%p %s %T@ %u\\n")
+
+
+@pytest.mark.timeout(900)
+def test_one_storage_for_three_hosts(hosts: Bed, fleet: SmallFleet) -> None:
+    said = fleet.provision("--check")
+    assert hosts.execute("host1", "ls", "-A", SHARED) == ""
+    fleet.provision("--tags", "host")
+    said = fleet.provision()
+    assert set(changes(said)) == {"host0"}
+    task = "gpufleet.axolotl.axolotl : Read the release that another node has written"
+    assert re.search(rf"TASK \[{task}\] \*+\nok: \[host[12]\]\nok: \[host[12]\]\n", said), said[-4000:]
+    for host in NODES:
+        current = hosts.execute(
+            host, "su", "train", "-c", f"{ROOT}/current/venv/bin/python -c 'import axolotl.cli.main'"
+        )
+        assert current == ""
+        assert hosts.execute(host, "cat", f"{ROOT}/work/data/train.jsonl") == '{"text": "x"}'
+    before = files(hosts)
+    assert ".gpufleet" not in before
+    assert changed(fleet.provision()) == 0
+    fleet.run("preflight")
+    assert of_storage(fleet, "preflight") == {}
+    after = files(hosts)
+    assert [line for line in after.splitlines() if line not in before and f"{ROOT} " not in line] == []
+
+    with covered(hosts, "host1"):
+        for verb in ("provision", "preflight"):
+            assert fleet.run(verb).returncode != 0
+            assert of_storage(fleet, verb) == {"storage_not_shared": ["host1"]}
+    finding = next(found for found in fleet.artifact("preflight")["findings"] if found["id"] == "storage_not_shared")
+    assert "no such folder" in finding["found"]
+    assert ROOT in finding["expected"]
+    assert "host0" in finding["expected"]
+
+    write_inventory(hosts, fleet, axolotl_storage="local")
+    for verb in ("provision", "preflight"):
+        assert fleet.run(verb).returncode != 0
+        assert of_storage(fleet, verb) == {"storage_is_shared": ["host1", "host2"]}
+
+    write_inventory(hosts, fleet)
+    hosts.execute("host2", "sh", "-c", "loginctl terminate-user train; sleep 1; usermod --uid 4321 train")
+    assert fleet.run("provision").returncode != 0
+    assert of_storage(fleet, "provision") == {"storage_not_writable": ["host2"]}
+
+
+def test_the_writer_lacks_the_storage(hosts: Bed, fleet: SmallFleet) -> None:
+    """Before anything is built: the others would otherwise wait for what can never come."""
+    clear(hosts)
+    hosts.execute("host0", "mount", "-t", "tmpfs", "-o", "mode=0777", "tmpfs", SHARED)
+    try:
+        assert fleet.run("provision").returncode != 0
+        assert of_storage(fleet, "provision") == {"storage_not_shared": ["host1", "host2"]}
+        assert hosts.execute("host0", "find", SHARED, "-mindepth", "1") == ROOT
+    finally:
+        hosts.execute("host0", "umount", SHARED)
