@@ -12,14 +12,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.fleet import LOCAL, Fleet, Outcome
-from support.small_fleet import SmallFleet
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import lock_key
 from tools.hosts import BED, PROJECT
@@ -58,34 +57,6 @@ def bare_hosts(bed: Bed) -> Bed:
 def fleet(bed: Bed, tmp_path: Path) -> Fleet:
     """The verbs, with artifacts of their own."""
     return Fleet(tmp_path)
-
-
-@pytest.fixture
-def small_fleet(bare_hosts: Bed, tmp_path: Path) -> Callable[..., SmallFleet]:
-    """Three hosts and a release of two packages, brought by the controller; called with further settings."""
-
-    def make(**settings: Any) -> SmallFleet:
-        fleet = SmallFleet(tmp_path)
-        fleet.names = NODES
-        wheel = f"uv=={fleet.settings['axolotl_uv_version']}"
-        next(fleet.links.glob("uv-*.whl")).unlink()  # the hosts need one that works
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(fleet.links), wheel]
-        subprocess.run(download, check=True)
-        common = {name: value for name, value in fleet.settings.items() if name.startswith("axolotl_")}
-        for name in ("axolotl_machine", "axolotl_address", "axolotl_uv_cache_dir"):
-            del common[name]
-        inventory = document(bare_hosts, NODES)
-        inventory["all"]["vars"].update(
-            common,
-            axolotl_user="train",
-            axolotl_delivery="push",
-            axolotl_python_platform="x86_64-manylinux_2_28",
-        )
-        inventory["all"]["vars"].update(settings)
-        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        return fleet
-
-    return make
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support import release_state
-from support.small_fleet import SmallFleet, changed
+from support.host_fleet import HostFleet
+from support.small_fleet import changed
 
 from tools.hosts.bed import Bed
 
@@ -28,8 +28,8 @@ ROUNDS = 10
 
 
 @pytest.fixture
-def fleet(small_fleet: Callable[..., SmallFleet]) -> SmallFleet:
-    return small_fleet(axolotl_root=ROOT)
+def fleet(bare_hosts: Bed, tmp_path: Path) -> HostFleet:
+    return HostFleet(bare_hosts, tmp_path, ["host0", "host1", "host2"], axolotl_root=ROOT)
 
 
 def states(bed: Bed, hosts: list[str]) -> dict[str, dict[str, str]]:
@@ -42,7 +42,7 @@ def states(bed: Bed, hosts: list[str]) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.timeout(1500)
-def test_provision_killed_at_random_moments(bed: Bed, fleet: SmallFleet) -> None:
+def test_provision_killed_at_random_moments(bed: Bed, fleet: HostFleet) -> None:
     fleet.provision()  # packs, and makes the account
     bare = ["find", ROOT, "-mindepth", "1", "-delete"]
     for host in fleet.names:

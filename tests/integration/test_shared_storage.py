@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes that share axolotl_root: one writes, the others verify, and what is declared is proven."""
+"""Nodes that share axolotl_root: one writes, the others verify, and what is declared is proven. A small release."""
 
 from __future__ import annotations
 
@@ -135,9 +135,8 @@ def without(fleet: SmallFleet, root: Path) -> str:
 
 def storage_findings(fleet: SmallFleet, verb: str) -> dict[str, list[str]]:
     """What is said of the storage: preflight finds this machine too small for three nodes, too."""
-    return {name: hosts for name, hosts in found(fleet, verb) if name.startswith("storage_")} or dict(
-        found(fleet, verb) if verb == "provision" else {}
-    )
+    errors = dict(found(fleet, verb))
+    return {name: hosts for name, hosts in errors.items() if verb == "provision" or name.startswith("storage_")}
 
 
 def test_nodes_that_overwrite_each_other_are_named_and_nothing_is_built(fleet: SmallFleet) -> None:

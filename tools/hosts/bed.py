@@ -22,7 +22,7 @@ from .lab import PREFIX, Lab, free_networks, is_needed
 
 ADMINISTRATOR = "admin"
 SHARED = "/mnt/shared"
-"""Where every host mounts one folder of this machine, in the place of network storage."""
+"""Where every host mounts one folder of this machine, which stands for the storage that a fleet shares."""
 READY_WITHIN = 60.0
 """Seconds for a host to boot and answer ssh; it takes 1 to 3 s when the machine has time."""
 
@@ -54,7 +54,8 @@ class Bed:
         Raises:
             RuntimeError: a host does not answer within READY_WITHIN seconds.
         """
-        self.shared.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
+        self.shared.mkdir(exist_ok=True)
         state = self._state() or self._begin()
         engine = self._engine(state)
         network = ipaddress.ip_network(state["hosts_network"])

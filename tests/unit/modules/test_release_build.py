@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,7 @@ def test_a_build_does_not_wait_for_ever(arguments: Arguments) -> None:
     with only_one_in(arguments["path"]):
         result = build({**arguments, "timeout": 1})
     assert "another process is still at work" in result["msg"]
+    assert f"pid {os.getpid()}," in result["msg"]
 
 
 def test_another_lock_is_refused(arguments: Arguments) -> None:

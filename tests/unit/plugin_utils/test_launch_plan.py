@@ -76,6 +76,50 @@ def test_nodes_on_one_machine_need_a_root_each() -> None:
     assert checked(variables) == [("root_shared", ("node0", "node2"))]
 
 
+def test_a_shared_root_is_one_for_all_nodes() -> None:
+    variables = inventory(3, storage="shared")
+    assert checked(variables) == []
+    for known in variables.values():
+        known["axolotl_machine"] = "one"
+    assert checked(variables) == []
+    variables["node2"]["axolotl_root"] = "/opt/other"
+    (finding,) = launch_plan.check(values_of(variables))
+    assert (finding.id, finding.hosts, finding.found) == ("root_differs", ("node2",), "node2: /opt/other")
+
+
+def test_on_shared_storage_one_node_writes_and_runs_lie_apart() -> None:
+    values = values_of(inventory(3, storage="shared"))
+    plan = launch_plan.build(values, FILES, RUN, "node1")
+    assert (plan["storage"], plan["writer"]) == ("shared", "node1")
+    assert [node for node, part in plan["nodes"].items() if part["writes"]] == ["node1"]
+    for node, part in plan["nodes"].items():
+        assert part["paths"]["runs"] == f"/opt/axolotl/runs/{node}"
+        assert part["paths"]["run"] == f"/opt/axolotl/runs/{node}/{RUN}"
+        assert launch_plan.node_paths(node, values[node]).runs == part["paths"]["runs"]
+    assert len({part["paths"]["work"] for part in plan["nodes"].values()}) == 1
+    local = plan_of(3)
+    assert (local["storage"], local["writer"]) == ("local", "node0")
+    assert all(part["writes"] for part in local["nodes"].values())
+    assert local["nodes"]["node1"]["paths"]["runs"] == "/opt/axolotl/runs"
+
+
+@pytest.mark.parametrize(
+    ("dest", "once"),
+    [
+        ("data", True),
+        ("../data", True),
+        ("../../data", False),
+        ("/opt/axolotl/model", True),
+        ("/opt/axolotl2/model", False),
+        ("/data/model", False),
+    ],
+)
+def test_a_training_file_on_the_shared_root_comes_once(dest: str, once: bool) -> None:
+    files = [{"src": "x", "dest": dest}]
+    assert plan_of(2, storage="shared", training_files=files)["training_files"][0]["once"] is once
+    assert plan_of(2, training_files=files)["training_files"][0]["once"] is False
+
+
 def test_the_two_ports_differ() -> None:
     variables = inventory(2, master_port=29501)
     assert checked(variables) == [("port_twice", ())]

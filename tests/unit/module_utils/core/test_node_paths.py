@@ -18,6 +18,7 @@ def test_everything_lies_under_the_root() -> None:
         "work": "/opt/axolotl/work",
         "runs": "/opt/axolotl/runs",
     }
+    assert NodePaths.under("/opt/axolotl", "gpu-a") == paths._replace(runs="/opt/axolotl/runs/gpu-a")
     assert paths.release("abc-def") == "/opt/axolotl/releases/abc-def"
     assert paths.run("20260101T000000Z-aa") == "/opt/axolotl/runs/20260101T000000Z-aa"
 

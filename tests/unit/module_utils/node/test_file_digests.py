@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import file_digests
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.file_digests import read_tree
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.folder_lock import LOCK_FILE
 
 
 @pytest.fixture
@@ -35,6 +36,12 @@ def test_a_tree_is_counted_and_listed(tree: Path) -> None:
     reading = read_tree(str(tree))
     assert [entry.path for entry in reading.entries] == ["a", "deep/b"]
     assert (reading.files, reading.links, reading.size, reading.problems) == (2, 0, 7, [])
+
+
+def test_a_lock_is_no_content(tree: Path) -> None:
+    before = read_tree(str(tree))
+    (tree / "deep" / LOCK_FILE).write_text("somewhere, pid 1\n")
+    assert read_tree(str(tree)) == before
 
 
 @pytest.mark.parametrize("change", ["content", "name", "more"])
