@@ -123,9 +123,27 @@ def test_a_node_that_lacks_the_storage_is_named_and_nothing_is_built(fleet: Smal
     assert fleet.state("node0") == before
 
 
+def test_nodes_that_do_not_see_what_was_written_are_named(fleet: SmallFleet) -> None:
+    """They see the storage, but on node1 the releases are hidden, and on node2 config and training files."""
+    fleet.provision()
+    before = fleet.state("node0")
+    releases, work = (without(fleet, fleet.root("node0") / name) for name in ("releases", "work"))
+    fleet.write_inventory(node1={"ansible_python_interpreter": releases}, node2={"ansible_python_interpreter": work})
+    assert fleet.run("provision").returncode != 0
+    findings = [finding for finding in fleet.artifact()["findings"] if finding["severity"] == "error"]
+    assert [(finding["id"], finding["hosts"]) for finding in findings] == [
+        ("provision_failed", ["node1"]),
+        ("provision_failed", ["node2"]),
+    ]
+    assert "node1 sees no complete release in" in findings[0]["found"]
+    assert "there is no such folder" in findings[0]["found"]
+    assert "as node2 sees it is not what node0 has written there" in findings[1]["found"]
+    assert fleet.state("node0") == before
+
+
 def without(fleet: SmallFleet, root: Path) -> str:
     """A Python that sees an empty folder in the place of `root`: all nodes on this machine would see the same."""
-    wrapper = fleet.folder / "python-without-storage"
+    wrapper = fleet.folder / f"python-without-{root.name}"
     python = fleet.settings["ansible_python_interpreter"]
     mounted = f'mount -t tmpfs tmpfs {root} && exec {python} "$@"'
     wrapper.write_text(f"#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c '{mounted}' sh \"$@\"\n")
