@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, settings
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, plan_checks, settings
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launch_plan import ControllerFiles
@@ -69,7 +69,7 @@ class ActionModule(FleetAction):
             return None, findings
         if needed:
             return _recorded_nodes(values), []
-        findings = launch_plan.check(values)
+        findings = plan_checks.check(values)
         left_out = [node for node in nodes if node not in playing]
         if verb in WHOLE_FLEET and left_out:
             findings.append(limited(left_out))

@@ -21,6 +21,7 @@ from unit import fleets
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     launch_plan,
     nccl_settings,
+    plan_checks,
     rules_preflight,
     settings,
 )
@@ -88,7 +89,7 @@ def plan(values: dict[str, settings.Values], config_path: Path) -> dict[str, Any
         source_cache="/cache/example",
         base="/",
     )
-    assert launch_plan.check(values) == []
+    assert plan_checks.check(values) == []
     return launch_plan.build(values, files, "20260101T000000Z-0000")
 
 

@@ -24,7 +24,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import watch
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.watch import NodeEnd, WatchError
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
-    launch_plan,
+    plan_checks,
     rules_preflight,
     rules_run,
     settings,
@@ -169,11 +169,11 @@ def test_in_a_tie_the_head_is_right() -> None:
 # launch plan: secrets that get into plan, artifacts and report
 def test_credentials_in_the_repository_url_are_refused_or_left_out_of_the_plan() -> None:
     values = values_of(inventory(1, repository="https://me:s3cr3t@example.org/a.git"))
-    assert launch_plan.check(values) or "s3cr3t" not in json.dumps(plan_of(1, repository=values["node0"].repository))
+    assert plan_checks.check(values) or "s3cr3t" not in json.dumps(plan_of(1, repository=values["node0"].repository))
 
 
 def test_a_secret_among_the_overrides_is_refused() -> None:
-    assert launch_plan.check(values_of(inventory(1, overrides={"hub_token": "s3cr3t"})))
+    assert plan_checks.check(values_of(inventory(1, overrides={"hub_token": "s3cr3t"})))
 
 
 def test_an_empty_mapping_is_no_override() -> None:

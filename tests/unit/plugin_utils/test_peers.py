@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from unit.fleets import inventory, plan_of, values_of
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, peers
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import peers, plan_checks
 
 
 def of(*addresses: str, **changes: Any) -> tuple[list[str], list[str]]:
@@ -70,10 +70,10 @@ def test_ray_gets_its_ports_only_when_it_is_the_launcher() -> None:
 def test_a_name_is_a_finding_only_where_a_firewall_is_named() -> None:
     variables = inventory(2, firewall="ufw")
     variables["node0"]["axolotl_address"] = "10.0.0.1"
-    (finding,) = launch_plan.check(values_of(variables))
+    (finding,) = plan_checks.check(values_of(variables))
     assert (finding.id, finding.hosts, finding.found) == ("peer_unresolved", ("node1",), "node1")
     for backend in ("auto", "none"):
-        assert launch_plan.check(values_of(inventory(2, firewall=backend))) == []
+        assert plan_checks.check(values_of(inventory(2, firewall=backend))) == []
 
 
 def test_root_is_needed_unless_the_firewall_is_left_alone() -> None:
