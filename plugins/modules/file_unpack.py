@@ -64,9 +64,9 @@ import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.core.relay_protocol import CHUNK, RelayError, place, read_entries
+from ..module_utils.core.relay_protocol import CHUNK, RelayError, read_entries
 from ..module_utils.node.folder_lock import FolderBusy, only_one_in
-from ..module_utils.node.relay_client import lacking
+from ..module_utils.node.relay_client import lacking, part_of, settle
 
 
 def unpack(path, entry, tree):
@@ -77,20 +77,16 @@ def unpack(path, entry, tree):
         stream = None
     if stream is None:
         raise RelayError(f"the archive holds no file {entry.path}")
-    partial = f"{place(path, entry)}.part"
-    os.makedirs(os.path.dirname(partial), exist_ok=True)
+    part = part_of(path, entry)
+    os.makedirs(os.path.dirname(part), exist_ok=True)
     state = hashlib.sha256()
-    with open(partial, "wb") as target:
+    with open(part, "wb") as target:
         for chunk in iter(lambda: stream.read(CHUNK), b""):
             state.update(chunk)
             target.write(chunk)
         target.flush()
         os.fsync(target.fileno())
-    if state.hexdigest() != entry.digest:
-        os.unlink(partial)
-        raise RelayError(f"{entry.path} is another one in the archive than on the controller")
-    os.chmod(partial, 0o644)
-    os.replace(partial, place(path, entry))
+    settle(path, entry, state.hexdigest())
 
 
 def main():

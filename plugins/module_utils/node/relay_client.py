@@ -39,7 +39,7 @@ def lacking(path: str, entries: Sequence[Entry], *, read: bool) -> list[int]:
 
 def bytes_to_come(path: str, entries: Sequence[Entry], missing: Sequence[int]) -> int:
     """How much room the missing files take beyond what has come already."""
-    return sum(entries[number].size - _arrived(_partial(path, entries[number])) for number in missing)
+    return sum(entries[number].size - _arrived(part_of(path, entries[number])) for number in missing)
 
 
 class Source:
@@ -72,7 +72,7 @@ class Source:
             OSError: the connection broke, or the file can't be written.
         """
         entry = entries[number]
-        partial = _partial(path, entry)
+        partial = part_of(path, entry)
         os.makedirs(os.path.dirname(partial), exist_ok=True)
         state = hashlib.sha256()
         with open(partial, "a+b") as stream:
@@ -84,12 +84,7 @@ class Source:
             self._copy(entry.size - offset, stream, state)
             stream.flush()
             os.fsync(stream.fileno())
-        if state.hexdigest() != entry.digest:
-            os.unlink(partial)
-            raise RelayError(f"{entry.path or os.path.basename(path)} came with another digest than the controller's")
-        os.chmod(partial, 0o644)
-        os.replace(partial, place(path, entry))
-        _remove_older_parts(path, entry)
+        settle(path, entry, state.hexdigest())
         return entry.size - offset
 
     def _copy(self, size: int, stream: Any, state: Any) -> None:
@@ -111,10 +106,26 @@ class Source:
             raise RelayError("what answers there does not know the key")
 
 
-def _partial(path: str, entry: Entry) -> str:
+def part_of(path: str, entry: Entry) -> str:
     """Where a file grows: beside its place, under a name that holds what it is to become."""
     folder, name = os.path.split(place(path, entry))
     return os.path.join(folder, f".{name}.{entry.digest[:12]}.part")
+
+
+def settle(path: str, entry: Entry, digest: str) -> None:
+    """Put a part that has become the whole file in its place.
+
+    Raises:
+        RelayError: its `digest` is not the one that it should have; it is removed.
+        OSError: it can't take its place.
+    """
+    part = part_of(path, entry)
+    if digest != entry.digest:
+        os.unlink(part)
+        raise RelayError(f"{entry.path or os.path.basename(path)} came with another digest than the controller's")
+    os.chmod(part, 0o644)
+    os.replace(part, place(path, entry))
+    _remove_older_parts(path, entry)
 
 
 def _arrived(partial: str) -> int:

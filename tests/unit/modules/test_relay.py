@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from unit.helpers import run_module, wait_for
@@ -158,6 +158,14 @@ def test_a_node_offers_what_it_holds_and_reads_it_in_full_when_it_needs_it(
     assert len(servers) == 1
 
 
+def rest_of(reader: BinaryIO) -> bytes:
+    """What still comes; a server that closes with something unread resets the connection."""
+    try:
+        return reader.read()
+    except ConnectionResetError:
+        return b""
+
+
 def test_nobody_without_the_key_gets_a_byte(tree: Path, tmp_path: Path, servers: list[Identity]) -> None:
     listed = entries(tree)
     port = offer(tree, listed, servers)["port"]
@@ -168,14 +176,14 @@ def test_nobody_without_the_key_gets_a_byte(tree: Path, tmp_path: Path, servers:
         wrong = proof("guess", "client", "relay", nonce, "0" * 32)
         stranger.sendall(json.dumps({"nonce": "0" * 32, "proof": wrong}).encode() + b"\n")
         stranger.sendall(b'{"file": 0, "offset": 0}\n')
-        assert reader.read() == b""
+        assert rest_of(reader) == b""
     # One's proof shown back is not the other's.
     with socket.create_connection(("127.0.0.1", port), 10) as mirror, mirror.makefile("rb") as reader:
         nonce = json.loads(reader.readline())["nonce"]
         mirror.sendall(
             json.dumps({"nonce": nonce, "proof": proof(KEY, "server", "relay", nonce, nonce)}).encode() + b"\n"
         )
-        assert reader.read() == b""
+        assert rest_of(reader) == b""
 
 
 def test_a_server_that_does_not_know_the_key_is_not_believed(tree: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_second_of_two_needs_no_archive(arguments: dict[str, Any], tmp_path:
 
 def test_an_archive_of_something_else_is_refused(arguments: dict[str, Any], tmp_path: Path) -> None:
     arguments["entries"][0]["digest"] = "0" * 64
-    assert "a.bin is another one in the archive" in run_module("file_unpack", arguments)["msg"]
+    assert "a.bin came with another digest than the controller's" in run_module("file_unpack", arguments)["msg"]
     assert list((tmp_path / "tree").iterdir()) == []
     arguments["entries"][0]["path"] = "c"
     assert "holds no file c" in run_module("file_unpack", arguments)["msg"]
