@@ -58,7 +58,8 @@ def provisioned(
         remedy = "see the message; provision goes on from where it stopped"
         findings.append(Finding("provision_failed", tuple(nodes), f"{task} works", message.strip(), remedy))
     lost = [node for node, result in results.items() if result is None and reached.get(node)]
-    if lost:
+    # A task that runs once for all stops all when it fails, and only the node in whose name it ran keeps a result.
+    if lost and not any(result and result.get("for_all") for result in results.values()):
         remedy = "see to the node or its connection, and provision again: it goes on from where it stopped"
         findings.append(Finding("unreachable", tuple(lost), "the node answers to the end", "lost on the way", remedy))
     left_out = [node for node, result in results.items() if result is None and not reached.get(node)]

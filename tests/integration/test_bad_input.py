@@ -121,6 +121,7 @@ def test_commit_that_the_repository_lacks(fleet: Fleet) -> None:
     missing = "0123456789" * 4
     outcome = fleet.run("provision", axolotl_commit=missing)
     assert outcome.rc != 0
+    assert outcome.errors == ["provision_failed"]
     finding = outcome.finding("provision_failed")
     assert missing in finding["found"]
     assert "axolotl_repository or axolotl_commit" in finding["found"]
@@ -130,6 +131,7 @@ def test_commit_that_the_repository_lacks(fleet: Fleet) -> None:
 def test_extra_that_the_commit_does_not_define(fleet: Fleet) -> None:
     outcome = fleet.run("provision", axolotl_extras=["fsdp"])
     assert outcome.rc != 0
+    assert outcome.errors == ["provision_failed"]
     found = outcome.finding("provision_failed")["found"]
     assert "fsdp" in found
     assert "deepspeed" in found  # one of those that it does define

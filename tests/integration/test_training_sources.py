@@ -81,8 +81,8 @@ def test_another_file_than_the_digest_says_stops_it(tmp_path: Path, site: Site) 
     site.files["data.jsonl"] = b"another"
     done = fleet.run("provision")
     assert done.returncode != 0
-    found = str(fleet.artifact()["findings"])
-    assert f"{site.address}/data.jsonl must have SHA-256" in found
+    (finding,) = fleet.artifact()["findings"]
+    assert f"{site.address}/data.jsonl must have SHA-256" in finding["found"]
     assert not list(fleet.folder.glob("nodes/*/work/*.jsonl"))
 
 

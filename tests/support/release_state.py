@@ -23,7 +23,7 @@ def contents(root: Path) -> dict[str, str]:
         parts = set(path.parts)
         if parts & {"__pycache__", ".git", "runs"} or path.suffix == ".egg-info" or path.is_dir():
             continue
-        if path.name in ("uv_cache.json", "uv_build.json", "RECORD", "CACHEDIR.TAG"):
+        if path.name in ("uv_cache.json", "uv_build.json", "RECORD", "CACHEDIR.TAG", ".gpufleet.lock"):
             continue
         if path.is_symlink():
             found[name] = os.readlink(path).replace(str(root), "")

@@ -155,3 +155,12 @@ def test_nodes_whose_drivers_are_not_at_work_are_named() -> None:
     assert (finding.id, finding.hosts, finding.severity) == ("reboot_needed", ("node1",), "warning")
     assert finding.found == "the loaded mlx5_core is another"
     assert "infiniband_reboot" in finding.remedy
+
+
+def test_nodes_that_another_ones_failure_stopped_are_not_lost() -> None:
+    reached: dict[str, Any] = {node: {"ping": "pong"} for node in ("node0", "node1")}
+    failed = {"failed_task": "Compile the lock", "message": "no such extra", "for_all": True}
+    findings, _unused = rules_steps.provisioned({}, {"node0": failed, "node1": None}, reached)
+    assert short(findings) == [("provision_failed", ("node0",), "error")]
+    findings, _unused = rules_steps.provisioned({}, {"node0": {**failed, "for_all": False}, "node1": None}, reached)
+    assert short(findings) == [("provision_failed", ("node0",), "error"), ("unreachable", ("node1",), "error")]
