@@ -125,6 +125,7 @@ def test_a_node_that_lacks_the_storage_is_named_and_nothing_is_built(fleet: Smal
 
 def test_nodes_that_do_not_see_what_was_written_are_named(fleet: SmallFleet) -> None:
     """They see the storage, but on node1 the releases are hidden, and on node2 config and training files."""
+    fleet.settings.update(axolotl_look_again=1, training_files_look_again=1)
     fleet.settings["axolotl_firewall"] = "none"  # which these Pythons, in a user namespace, may not read
     fleet.write_inventory()
     fleet.provision()
