@@ -40,6 +40,15 @@ def inventory(size: int = 2, **changes: Any) -> dict[str, dict[str, Any]]:
     return {f"node{number}": {**SETTINGS, **changes} for number in range(size)}
 
 
+def with_each(name: str, *values: Any) -> dict[str, dict[str, Any]]:
+    """A fleet with one value of a setting for each node; None for a node that has none."""
+    variables = inventory(len(values))
+    for node, value in zip(variables, values, strict=True):
+        if value is not None:
+            variables[node][f"axolotl_{name}"] = value
+    return variables
+
+
 def values_of(variables: dict[str, dict[str, Any]]) -> dict[str, Values]:
     """Settings that must be valid each by itself."""
     values, findings = settings.read(variables)

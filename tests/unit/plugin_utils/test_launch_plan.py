@@ -9,18 +9,9 @@ import json
 from typing import Any
 
 import pytest
-from unit.fleets import COMMIT, CONFIG, FILES, LOCK, RUN, inventory, plan_of, values_of
+from unit.fleets import COMMIT, CONFIG, FILES, LOCK, RUN, inventory, plan_of, values_of, with_each
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan
-
-
-def with_each(name: str, *values: Any) -> dict[str, dict[str, Any]]:
-    """A fleet with one value of a setting for each node; None for a node that has none."""
-    variables = inventory(len(values))
-    for node, value in zip(variables, values, strict=True):
-        if value is not None:
-            variables[node][f"axolotl_{name}"] = value
-    return variables
 
 
 def test_on_shared_storage_one_node_writes_and_runs_lie_apart() -> None:

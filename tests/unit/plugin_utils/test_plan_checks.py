@@ -8,22 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unit.fleets import FILES, RUN, inventory, plan_of, values_of
+from unit.fleets import FILES, RUN, inventory, plan_of, values_of, with_each
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, plan_checks
 
 
 def checked(variables: dict[str, dict[str, Any]]) -> list[tuple[str, tuple[str, ...]]]:
     return [(finding.id, finding.hosts) for finding in plan_checks.check(values_of(variables))]
-
-
-def with_each(name: str, *values: Any) -> dict[str, dict[str, Any]]:
-    """A fleet with one value of a setting for each node; None for a node that has none."""
-    variables = inventory(len(values))
-    for node, value in zip(variables, values, strict=True):
-        if value is not None:
-            variables[node][f"axolotl_{name}"] = value
-    return variables
 
 
 def test_a_good_fleet_has_no_findings() -> None:
