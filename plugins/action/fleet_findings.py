@@ -5,23 +5,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask
+from ansible.utils.display import Display
+
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask, mask_document
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     nccl_settings,
+    preflight,
     readings,
-    rules_mesh,
-    rules_preflight,
     rules_run,
     rules_steps,
     rules_storage,
 )
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import WARNING, Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 
+display = Display()
 Results = Mapping[str, Mapping[str, Any]]
 Judgement = tuple[list[Finding], dict[str, Any]]
 
@@ -37,33 +43,62 @@ class ActionModule(FleetAction):
         registered = self._task.args["results"]
         results = {name: self.results(task_vars, str(variable)) for name, variable in registered.items()}
         rules, plan = str(self._task.args["rules"]), self._task.args.get("plan") or {}
-        findings, found = JUDGES[rules](plan, results)
         secrets = self.secrets(task_vars)
-        judgement = {
-            "changed": False,
-            "findings": _masked([finding.as_dict() for finding in findings], secrets),
-            "evidence": _masked(found, secrets),
-        }
         if rules == "preflight":
-            judgement["plan"] = nccl_settings.completed(plan, found["fingerprints"])
-        return judgement
+            return self._preflight(plan, results, secrets)
+        findings, found = JUDGES[rules](plan, results)
+        return _judgement(findings, found, secrets)
+
+    def _preflight(self, plan: Mapping[str, Any], results: Mapping[str, Results], secrets: list[str]) -> dict[str, Any]:
+        """Beside the nodes' results there is what lies on the controller: the config, and the record of the fleet."""
+        record_path = Path(plan["parity"]["record"] or os.devnull)
+        judged = preflight.judge(plan, results, _config(plan), _text(record_path))
+        if self._task.diff and judged.diff:
+            display.display(_masked(judged.diff, secrets))
+        findings = list(judged.findings)
+        if judged.record and not self._task.check_mode:
+            findings += _keep(record_path, judged.record)
+        return {
+            **_judgement(findings, judged.evidence, secrets),
+            "changed": bool(judged.record),
+            "plan": nccl_settings.completed(plan, judged.evidence["fingerprints"]),
+        }
 
 
-def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
-    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
-    findings = [*fingerprints.findings, *rules_storage.marked(plan, results.get("marker", {}))]
-    findings += rules_preflight.examine(plan, fingerprints.values)
-    listening = readings.read(_not_skipped(results["listener"]), "listening", "listening")
-    probes = readings.read(_not_skipped(results["probe"]), "mesh", "dialling the others")
-    listeners = {node: results["listener"][node] for node in listening.values}
-    findings += [*listening.findings, *probes.findings]
-    findings += rules_mesh.examine(plan, fingerprints.values, listeners, probes.values)
-    return findings, {"fingerprints": fingerprints.values, "mesh": probes.values}
+def _text(path: Path) -> str | None:
+    """The record's text; None where there is none, empty where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path != Path(os.devnull) else None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
 
 
-def _not_skipped(results: Results) -> Results:
-    """A step that was left out on purpose says nothing; what made it superfluous is a finding already."""
-    return {node: result for node, result in results.items() if not (result and result.get("skipped"))}
+def _keep(path: Path, record: str) -> list[Finding]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(str(path), record)
+    except OSError as error:
+        remedy = "correct parity_record, or let this account write there"
+        return [Finding("record_invalid", (), f"{path} can be written", str(error.strerror).lower(), remedy, WARNING)]
+    return []
+
+
+def _judgement(findings: list[Finding], evidence: Mapping[str, Any], secrets: list[str]) -> dict[str, Any]:
+    shown = _masked([finding.as_dict() for finding in findings], secrets)
+    return {"changed": False, "findings": shown, "evidence": _masked(evidence, secrets)}
+
+
+def _config(plan: Mapping[str, Any]) -> str:
+    """The controller's config as it was planned with, its secrets masked; empty where it is no longer that."""
+    try:
+        content = Path(plan["config"]["src"]).read_bytes()
+    except OSError:
+        return ""
+    if hashlib.sha256(content).hexdigest() != plan["config"]["sha256"]:
+        return ""
+    return mask_document(content.decode("utf-8", "replace"))
 
 
 def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
@@ -117,7 +152,6 @@ def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], J
 
 
 JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]] = {
-    "preflight": _preflight,
     "run": _run,
     "status": _status,
     "storage": lambda plan, results: rules_storage.proven(plan, results["step"], results["marker"]),

@@ -35,6 +35,11 @@ options:
     description: Absolute path of the Axolotl config.
     type: path
     required: true
+  config_sha256:
+    description:
+      - SHA-256 of the config as it should be. The text of another one is returned, with its secrets masked.
+    type: str
+    default: ""
   runs:
     description: Absolute path of the folder with this node's runs.
     type: path
@@ -96,19 +101,20 @@ fingerprint:
   description:
     - C(machine) (identity, hostname, uid), C(storage) (as M(gpufleet.axolotl.storage_marker) returns it, null without
       O(marker)), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
-      C(config) (path, sha256, size, error), C(devices) (kind, count, error), C(ports) (free, holder), C(active_runs),
+      C(config) (path, sha256, size, error, content, elsewhere), C(devices) (kind, count, error),
+      C(ports) (free, holder), C(active_runs),
       C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
       gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
   returned: always
   type: dict
 """
 
-import hashlib
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node import (
+    config_file,
     probe_hardware,
     probe_infiniband,
     probe_limits,
@@ -118,16 +124,6 @@ from ..module_utils.node import (
     storage,
 )
 from ..module_utils.node.release_directory import read_release
-
-
-def config_digest(path: str) -> dict:
-    """Digest of the config's bytes, for these are what must be identical."""
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except OSError as error:
-        return {"path": path, "sha256": None, "size": 0, "error": error.strerror}
-    return {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "error": None}
 
 
 def port_state(port: int, run_is_active: bool) -> dict:
@@ -142,6 +138,7 @@ def main() -> None:
         argument_spec={
             "release": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
+            "config_sha256": {"type": "str", "default": ""},
             "runs": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
             "train_options": {"type": "list", "elements": "str", "default": []},
@@ -168,7 +165,7 @@ def main() -> None:
             "storage": storage.look(options["root"], options["marker"]) if options["marker"] else None,
             "host_python": platform.python_version(),
             "release": release,
-            "config": config_digest(options["config"]),
+            "config": config_file.read(options["config"], options["config_sha256"]),
             "devices": probe_hardware.devices(options["accelerator"]),
             "ports": {str(port): port_state(port, bool(active)) for port in options["ports"]},
             "active_runs": active,

@@ -19,23 +19,36 @@ class Outliers(NamedTuple):
     found: dict[object, list[str]]
 
 
-def outliers(values: Mapping[str, Value], head: str, pinned: Value | None = None) -> Outliers:
+def outliers(
+    values: Mapping[str, Value],
+    head: str,
+    pinned: Value | None = None,
+    favoured: Value | None = None,
+    follow_head: bool = False,
+) -> Outliers:
     """Name the nodes whose value is not the expected one.
 
     Args:
         values: node to value, in rank order.
-        head: the node whose value wins a tie.
+        head: the node whose value wins a tie that `favoured` is not part of.
         pinned: the expected value where the inventory gives one; else the majority's is expected.
+        favoured: the value that wins a tie before the head's.
+        follow_head: expect the head's value, where it has one, whatever the majority's is.
 
     Returns:
         The expected value, and each other value with its nodes, independent of the order of `values`.
     """
     expected: object = pinned
-    if pinned is None:
+    if pinned is None and follow_head and head in values:
+        expected = values[head]
+    elif pinned is None:
         counts = Counter(values.values())
         most = max(counts.values(), default=0)
         candidates = [value for value, count in counts.items() if count == most]
-        expected = values[head] if values.get(head) in candidates else min(candidates, key=repr, default=None)
+        if favoured in candidates:
+            expected = favoured
+        else:
+            expected = values[head] if values.get(head) in candidates else min(candidates, key=repr, default=None)
     found: dict[object, list[str]] = {}
     for host, value in values.items():
         if value != expected:

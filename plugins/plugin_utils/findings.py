@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-ERROR, WARNING = "error", "warning"
+ERROR, WARNING, WAIVED = "error", "warning", "waived"
+SEVERITIES = (ERROR, WARNING, WAIVED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Finding:
         expected: what must be.
         found: what is.
         remedy: what to do, and where.
-        severity: ``error`` fails the verdict, ``warning`` does not.
+        severity: ``error`` fails the verdict, ``warning`` does not; nor does ``waived``, which the owner accepts.
+        reason: why the owner accepts it (`parity_exceptions`); empty where nobody has said so.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Finding:
     found: str
     remedy: str
     severity: str = ERROR
+    reason: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The form in which findings stand in artifacts."""
@@ -57,12 +60,13 @@ def names(hosts: Sequence[str], limit: int = 8) -> str:
 def table(findings: Iterable[Finding]) -> str:
     """Findings as text, the errors first."""
     blocks = []
-    for finding in sorted(findings, key=lambda finding: finding.severity):
+    for finding in sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)):
         where = f" on {names(finding.hosts)}" if finding.hosts else ""
+        reason = f"\n    accepted: {finding.reason}" if finding.reason else ""
         blocks.append(
             f"{finding.severity.upper()} {finding.id}{where}\n"
             f"    expected: {finding.expected}\n"
             f"    found:    {finding.found}\n"
-            f"    remedy:   {finding.remedy}"
+            f"    remedy:   {finding.remedy}{reason}"
         )
     return "\n".join(blocks)

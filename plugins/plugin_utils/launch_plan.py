@@ -125,6 +125,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "follow": fleet.follow,
         "follow_interval": fleet.follow_interval,
         "infiniband": _infiniband(fleet, files),
+        "parity": _parity(fleet, files),
         "nodes": {},
     }
     for node in order:
@@ -167,6 +168,18 @@ def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
     }
 
 
+def _parity(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
+    """How nodes are compared: what is taken to be right, what is accepted, and where it is kept."""
+    record = fleet["parity_record"]
+    return {
+        "reference": fleet["parity_reference"],
+        "pinned": fleet["parity_pinned"],
+        "exceptions": fleet["parity_exceptions"],
+        "record": os.path.join(files.base, os.path.expanduser(record)) if record else "",
+        "timeout": fleet["parity_timeout"],
+    }
+
+
 def node_paths(node: str, known: Values) -> NodePaths:
     """Where everything lies for a node, whose own records must not meet another's on shared storage."""
     return NodePaths.under(known.root, node if known.storage == "shared" else "")
@@ -187,6 +200,7 @@ def _node(
     part: dict[str, Any] = {
         "rank": rank,
         "machine": known.machine or node,
+        "group": known["parity_group"],
         "address": address(node, known),
         "interface": known.interface,
         "hcas": known.hcas,

@@ -41,6 +41,7 @@ def markdown(artifact: Mapping[str, Any]) -> str:
             f"  - expected: {finding['expected']}",
             f"  - found: {finding['found']}",
             f"  - remedy: {finding['remedy']}",
+            *([f"  - accepted: {finding['reason']}"] if finding["reason"] else []),
         ]
     if not artifact["findings"]:
         lines.append("None.")

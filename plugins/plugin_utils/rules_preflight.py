@@ -9,23 +9,47 @@ nodes, and the remedy; whether it stops the launch is its severity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from . import rules_infiniband, rules_network, rules_storage
-from .comparison import outliers
+from . import config_difference, rule_table, rules_infiniband, rules_network, rules_parity, rules_storage
 from .findings import WARNING, Finding, names
+from .rule_table import Agreed
+from .rules_parity import PROVISION
 
 Plan = Mapping[str, Any]
 Fingerprints = Mapping[str, Mapping[str, Any]]
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
-PROVISION = "run provision: it puts the pinned release in its place"
+RESTORE = "run provision, which restores them"
+SHOWN = 5
+"""Keys of the config, packages or files that a finding lists."""
 
 
-def examine(plan: Plan, fingerprints: Fingerprints) -> list[Finding]:
-    """Hold every rule against the fleet; the order of the table is the order of the findings."""
-    return [finding for rule in RULES for finding in rule(plan, fingerprints)]
+def examine(plan: Plan, fingerprints: Fingerprints, config: str = "") -> list[Finding]:
+    """Hold every rule against the fleet; see `compare`."""
+    return compare(plan, fingerprints, config)[0]
+
+
+def compare(
+    plan: Plan, fingerprints: Fingerprints, config: str = "", recorded: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[list[Finding], Agreed]:
+    """Hold every rule against the fleet, what explains the most first.
+
+    Args:
+        plan: the launch plan.
+        fingerprints: what was read, by node.
+        config: text of the controller's config, its secrets masked, to say which keys differ.
+        recorded: what the fleet agreed on when it was recorded.
+
+    Returns:
+        The findings, and what the nodes agree on.
+    """
+    fingerprints = {node: fingerprints[node] for node in plan["nodes"] if node in fingerprints}
+    first = [finding for rule in FIRST for finding in rule(plan, fingerprints)]
+    table, agreed = rule_table.examine(rules_parity.ROWS, plan, fingerprints, first, recorded)
+    last = [finding for rule in LAST for finding in rule(plan, fingerprints)]
+    return [*first, *table, *_config(plan, fingerprints, config), *last], agreed
 
 
 def _machine(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -77,16 +101,6 @@ def _releases(fingerprints: Fingerprints) -> dict[str, Mapping[str, Any]]:
     return {node: found["release"] for node, found in fingerprints.items() if found["release"]["exists"]}
 
 
-def _known(fingerprints: Fingerprints, name: str) -> dict[str, str]:
-    """One property of every release of which it could be read."""
-    return {node: release[name] for node, release in _releases(fingerprints).items() if release[name] is not None}
-
-
-def _commit(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    commits = _known(fingerprints, "commit")
-    yield from _pinned("commit", "source at commit {}", plan["commit"], commits, PROVISION)
-
-
 def _source_edited(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     for node, release in _releases(fingerprints).items():
         if release["dirty_count"]:
@@ -98,13 +112,6 @@ def _source_edited(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
                 f"{release['dirty_count']} file(s) differ: {listed}",
                 "commit the change and pin that commit, or run provision, which restores the files",
             )
-
-
-def _lock(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    digests = {
-        node: release["lock_sha256"] for node, release in _releases(fingerprints).items() if release["lock_sha256"]
-    }
-    yield from _pinned("lock", "lock with sha256 {}", plan["lock_sha256"], digests, PROVISION)
 
 
 def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -121,30 +128,51 @@ def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             *(f"{name} {version} is not in the lock" for name, version in packages["extra"].items()),
         ]
         if differing:
-            shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-            yield Finding(
-                "packages", (node,), "exactly the packages of the lock", shown, "run provision, which restores them"
-            )
+            yield Finding("packages", (node,), "exactly the packages of the lock", _some(differing), RESTORE)
+        touched = [f"{name}: {path}" for name, path in {**packages["damaged"], **packages["edited"]}.items()]
+        if touched:
+            yield Finding("package_edited", (node,), "the files of each package as installed", _some(touched), RESTORE)
 
 
-def _python(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    versions = _known(fingerprints, "python_version")
-    yield from _equal("python", "Python {}", plan, versions, "give the nodes the same Python, and run provision")
+def _some(sentences: list[str]) -> str:
+    more = f"; and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
+    return "; ".join(sentences[:SHOWN]) + more
 
 
-def _torch(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    versions = _known(fingerprints, "torch_version")
-    yield from _equal("torch", "torch {}", plan, versions, PROVISION)
-
-
-def _config(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+def _config(plan: Plan, fingerprints: Fingerprints, expected: str) -> Iterator[Finding]:
     remedy = "run provision, which copies the config; change it on the controller only"
-    for node, found in fingerprints.items():
-        if found["config"]["error"]:
-            expected = f"the config at {found['config']['path']}"
-            yield Finding("config_missing", (node,), expected, found["config"]["error"].lower(), remedy)
-    digests = {node: found["config"]["sha256"] for node, found in fingerprints.items() if found["config"]["sha256"]}
-    yield from _pinned("config", "config with sha256 {}", plan["config"]["sha256"], digests, remedy)
+    nodes_of: dict[str, list[str]] = {}
+    for node, fingerprint in fingerprints.items():
+        config = fingerprint["config"]
+        if config["error"]:
+            found = config["error"].lower()
+            if config["elsewhere"]:
+                found += f"; it lies in {config['elsewhere']}"
+            yield Finding("config_missing", (node,), f"the config at {config['path']}", found, remedy)
+        elif config["sha256"] != plan["config"]["sha256"]:
+            nodes_of.setdefault(config["sha256"], []).append(node)
+    for digest, nodes in nodes_of.items():
+        yield _config_differs(plan, tuple(nodes), digest, expected, fingerprints[nodes[0]]["config"]["content"], remedy)
+
+
+def _config_differs(
+    plan: Plan, nodes: tuple[str, ...], digest: str, expected: str, content: str | None, remedy: str
+) -> Finding:
+    """Which keys differ, where both texts are there to tell."""
+    wanted, found = f"config with sha256 {plan['config']['sha256']}", f"config with sha256 {digest}"
+    if not expected or content is None:
+        return Finding("config", nodes, wanted, found, remedy)
+    try:
+        differing = config_difference.differences(expected, content)
+    except config_difference.Unreadable as error:
+        return Finding("config", nodes, wanted, str(error), remedy)
+    if not differing:
+        found = "the same keys and values in another form: comments, spaces, or a value that is masked"
+        return Finding("config_form", nodes, "the config, byte for byte", found, remedy, WARNING)
+    wanted, found = (
+        _some([f"{item.key}: {getattr(item, side)[:80]}" for item in differing]) for side in ("expected", "found")
+    )
+    return Finding("config", nodes, wanted, found, remedy)
 
 
 def _devices(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -208,31 +236,10 @@ def _root_user(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("runs_as_root", tuple(nodes), "trainers run as an unprivileged user", "root", remedy, WARNING)
 
 
-def _pinned(rule: str, expected: str, value: str, found: Mapping[str, Hashable], remedy: str) -> Iterator[Finding]:
-    """A value that the plan pins, so that even a fleet that agrees can be wrong."""
-    for other, nodes in outliers(found, head="", pinned=value).found.items():
-        yield Finding(rule, tuple(nodes), expected.format(value), expected.format(other), remedy)
+FIRST: tuple[Rule, ...] = (_machine, _storage, _release, _source_edited, _packages, _devices)
+"""What explains differences in the table."""
 
-
-def _equal(rule: str, expected: str, plan: Plan, found: Mapping[str, Hashable], remedy: str) -> Iterator[Finding]:
-    """A value that must be the same everywhere; the majority, or in a tie the head, is taken to be right."""
-    result = outliers(found, head=plan["head"])
-    for other, nodes in result.found.items():
-        yield Finding(rule, tuple(nodes), expected.format(result.expected), expected.format(other), remedy)
-
-
-RULES: tuple[Rule, ...] = (
-    _machine,
-    _storage,
-    _release,
-    _commit,
-    _source_edited,
-    _lock,
-    _packages,
-    _python,
-    _torch,
-    _config,
-    _devices,
+LAST: tuple[Rule, ...] = (
     _ports,
     _active_runs,
     _override_options,

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .comparison import outliers
+from .exceptions import exceptions
 from .findings import Finding, names
+from .rules_parity import pinned
 from .setting_types import (
     InvalidValue,
     absolute_path,
@@ -156,6 +158,34 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
     Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
     Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    # Parity
+    Setting(
+        "parity_reference",
+        one_of("majority", "head"),
+        "majority",
+        "Whose value is right where nodes differ: that of most, or the head's.",
+    ),
+    Setting("parity_pinned", pinned, {}, "Values that are right whatever the nodes have, by the finding's id."),
+    Setting(
+        "parity_group",
+        text,
+        "",
+        "Name for the node's kind of hardware; what belongs to hardware is compared among nodes of one kind.",
+        per_node=True,
+    ),
+    Setting(
+        "parity_exceptions",
+        exceptions,
+        {},
+        "Findings of preflight that you accept, each with a reason.",
+    ),
+    Setting(
+        "parity_record",
+        text,
+        "",
+        "File on the controller that keeps what the fleet agrees on, for version control; empty: none.",
+    ),
+    Setting("parity_timeout", SECONDS, 3600, "Seconds for reading a node, with the digests of its training data."),
     # The network
     Setting(
         "axolotl_interface",

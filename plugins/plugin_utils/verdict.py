@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .findings import Finding, errors, names, table
+from .findings import WAIVED, WARNING, Finding, errors, names, table
 
 PASS, FAIL = "pass", "fail"
 
@@ -66,7 +66,9 @@ def line(artifact: Mapping[str, Any]) -> str:
         parts.append(f"world size {evidence['world_size']}, ranks {ranks[0]} to {ranks[-1]}")
     if evidence.get("losses"):
         parts.append("loss " + " > ".join(_loss(loss) for loss in _ends(evidence["losses"])))
-    wrong, warnings = len(errors(findings)), len(findings) - len(errors(findings))
+    wrong = len(errors(findings))
+    warnings = sum(finding.severity == WARNING for finding in findings)
+    waived = sum(finding.severity == WAIVED for finding in findings)
     if wrong:
         first = errors(findings)[0]
         parts.append(
@@ -75,6 +77,8 @@ def line(artifact: Mapping[str, Any]) -> str:
         )
     if warnings:
         parts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+    if waived:
+        parts.append(f"{waived} waived")
     if artifact["unfinished"]:
         parts.append("not finished")
     return "; ".join(parts)

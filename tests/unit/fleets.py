@@ -78,7 +78,8 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "dirty_count": 0,
             "untracked": False,
             "lock_sha256": plan["lock_sha256"],
-            "packages": {"count": 9, "missing": {}, "extra": {}, "different": {}},
+            "packages": {"count": 9, "missing": {}, "extra": {}, "different": {}, "damaged": {}, "edited": {}},
+            "submodules": [],
             "project_version": "0.19.0",
             "python_version": "3.11.7",
             "torch_version": "2.13.0",
@@ -89,7 +90,29 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "sha256": plan["config"]["sha256"],
             "size": 100,
             "error": None,
+            "content": None,
+            "elsewhere": None,
         },
+        "system": {
+            "kernel": "6.1.0-30-amd64",
+            "os": "Debian GNU/Linux 12 (bookworm)",
+            "glibc": "2.36",
+            "architecture": "x86_64",
+        },
+        "gpus": {
+            "driver": "580.65.06",
+            "devices": [
+                {"name": "NVIDIA H100 80GB HBM3", "memory_mib": 81559, "ecc": "Enabled", "mig": "Disabled"}
+                for _gpu in range(8)
+            ],
+        },
+        "libraries": {
+            "torch_cuda": "13.0",
+            "cuda_runtime": "13.0",
+            "cudnn": "9.10.2",
+            "nccl": {"version": "2.28.9", "path": ""},
+        },
+        "nccl": {"settings": {}, "files": []},
         "devices": {"kind": "cuda", "count": 8, "error": None},
         "ports": {str(port): {"free": True, "holder": None} for port in (plan["master_port"], plan["watch_port"])}
         if node == plan["head"]

@@ -64,9 +64,8 @@ def settings_by_group() -> dict[str, list[str]]:
     """Names of the settings under the comment that groups them in the code."""
     groups: dict[str, list[str]] = {}
     source = (PROJECT / "plugins/plugin_utils/settings.py").read_text().partition("\nSETTINGS")[2]
-    for match in re.finditer(
-        r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband)_\w+)\",", source, re.MULTILINE
-    ):
+    names = r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband|parity|training_files)_\w+)\","
+    for match in re.finditer(names, source, re.MULTILINE):
         if match["group"]:
             groups[match["group"]] = []
         elif groups:
@@ -84,17 +83,16 @@ def test_settings_are_documented_row_by_row() -> None:
 # Findings
 
 # Functions that pass an id on; each literal id that they are given is found where they are called, or in a tuple.
-PASSED_ON = {"_pinned", "_equal", "_read_one", "provisioned"}
+PASSED_ON = {"_read_one", "provisioned", "_equal", "_at_least"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call that makes a finding, with the name of the function that it stands in."""
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef):
-            for node in ast.walk(function):
-                name = node.func if isinstance(node, ast.Call) else None
-                if isinstance(name, ast.Name) and name.id in {"Finding", "_pinned", "_equal"}:
-                    yield function.name, node
+    """Every call that makes a finding or a row of rules, with the name of the function that it stands in."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = {id(node): function.name for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Finding", "Row"}:
+            yield inside.get(id(node), ""), node
 
 
 def literals(node: ast.AST) -> Iterator[str]:

@@ -46,5 +46,25 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     return _ASSIGNMENT.sub(_mask_assignment, text)
 
 
+_ENTRY = re.compile(r"^(?P<name> *(?:- +)*(?P<key>[\w.-]+|'[^'\n]*'|\"[^\"\n]*\") *:)(?P<value> +\S.*|)$")
+_BARE = re.compile(rf"(?<=[\s:,\[]){re.escape(MASK)}(?=[\s,}}\]]|$)")
+
+
+def mask_document(text: str) -> str:
+    """A YAML text in which the values of secrets are masked, with all of their lines; it stays valid YAML."""
+    lines: list[str] = []
+    inside: int | None = None
+    for line in text.split("\n"):
+        indent = len(line) - len(line.lstrip(" "))
+        if inside is not None and (indent > inside or not line.strip()):
+            continue
+        entry = _ENTRY.match(line)
+        secret = entry and is_secret_name(entry["key"])
+        inside = entry.start("key") if entry and secret else None
+        lines.append(f'{entry["name"]} "{MASK}"' if entry and secret else line)
+    # Unquoted, an asterisk would be the alias of an anchor.
+    return _BARE.sub(f'"{MASK}"', mask("\n".join(lines), ()))
+
+
 def _mask_assignment(match: re.Match[str]) -> str:
     return match["name"] + MASK if is_secret_name(match["name"]) else match.group()

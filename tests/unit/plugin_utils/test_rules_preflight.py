@@ -53,6 +53,9 @@ def config_gone(fingerprint: dict[str, Any]) -> None:
     fingerprint["config"].update(sha256=None, size=0, error="No such file or directory")
 
 
+EXPLAINED = {"torch"}
+"""Left out where the packages already say why."""
+
 PLANTED = [
     ("release_missing", set_in("release", "exists", value=False), "no such folder"),
     ("release_unfinished", unsealed, "release.json is missing"),
@@ -68,6 +71,16 @@ PLANTED = [
     ("packages", set_in("release", "packages", "extra", value={"evil": "1.0"}), "evil 1.0 is not in the lock"),
     ("python", set_in("release", "python_version", value="3.11.9"), "Python 3.11.9"),
     ("torch", set_in("release", "torch_version", value="2.12.0"), "torch 2.12.0"),
+    (
+        "package_edited",
+        set_in("release", "packages", "damaged", value={"trl": "trl/__init__.py"}),
+        "trl: trl/__init__.py",
+    ),
+    (
+        "package_edited",
+        set_in("release", "packages", "edited", value={"trl": "trl/trainer.py"}),
+        "trl: trl/trainer.py",
+    ),
     ("config_missing", config_gone, "no such file or directory"),
     ("config", set_in("config", "sha256", value="d" * 64), "d" * 64),
     ("devices", set_in("devices", "count", value=7), "7 GPUs"),
@@ -118,6 +131,38 @@ def test_a_finding_says_both_values() -> None:
     assert "provision" in finding.remedy
 
 
+CONFIG = "learning_rate: 0.001  # tuned\nsequence_len: 512\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "rule", "expected", "said"),
+    [
+        (CONFIG.replace("0.001", "0.01"), "config", "learning_rate: 0.001", "learning_rate: 0.01"),
+        (CONFIG + "adapter: lora\n", "config", "adapter: not set", 'adapter: "lora"'),
+        (CONFIG.replace("  # tuned", ""), "config_form", "byte for byte", "the same keys and values in another form"),
+        (": [", "config", "c" * 64, "no valid YAML"),
+        (None, "config", "c" * 64, "d" * 64),
+    ],
+)
+def test_what_differs_in_a_config_is_named(content: str | None, rule: str, expected: str, said: str) -> None:
+    plan = plan_of(3)
+    prints = fingerprints(plan)
+    prints["node1"]["config"].update(sha256="d" * 64, content=content)
+    (finding,) = rules_preflight.examine(plan, prints, CONFIG)
+    assert (finding.id, finding.hosts) == (rule, ("node1",))
+    assert finding.severity == ("warning" if rule == "config_form" else "error")
+    assert expected in finding.expected
+    assert said in finding.found
+
+
+def test_a_config_at_another_path_is_found_there() -> None:
+    plan = plan_of(2)
+    prints = fingerprints(plan)
+    prints["node1"]["config"].update(sha256=None, error="No such file or directory", elsewhere="/opt/axolotl/train.yml")
+    (finding,) = rules_preflight.examine(plan, prints)
+    assert finding.found == "no such file or directory; it lies in /opt/axolotl/train.yml"
+
+
 def test_the_heads_value_wins_a_tie() -> None:
     plan = plan_of(2)
     prints = fingerprints(plan)
@@ -131,7 +176,7 @@ def test_everything_is_found_at_once() -> None:
     for rule, plant, _unused in PLANTED:
         if rule not in ("release_missing", "machine_twice", "config"):
             plant(prints["node1"])
-    wanted = {rule for rule, _unused, _unused in PLANTED} - {"release_missing", "machine_twice", "config"}
+    wanted = {rule for rule, _unused, _unused in PLANTED} - {"release_missing", "machine_twice", "config"} - EXPLAINED
     assert {rule for rule, _unused in found(plan, prints)} == wanted
 
 

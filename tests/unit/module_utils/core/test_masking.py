@@ -6,10 +6,16 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import MASK, is_secret_name, mask
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import (
+    MASK,
+    is_secret_name,
+    mask,
+    mask_document,
+)
 
 SECRET = "s3cr3tValue42"
 
@@ -119,3 +125,42 @@ def test_very_short_values_would_blot_out_ordinary_words() -> None:
 @given(st.text(max_size=60), st.text(alphabet="abcdefXYZ0123+/$", min_size=4, max_size=30), st.text(max_size=60))
 def test_a_given_value_never_survives(before: str, secret: str, after: str) -> None:
     assert secret not in mask(before + secret + after, [secret]).replace(MASK, "\0")
+
+
+# Documents
+
+DOCUMENT = f"""\
+learning_rate: 0.001  # a comment
+hub_token: {SECRET}
+wandb: {{wandb_api_key: {SECRET}, project: p}}
+list:
+  - api_key: "{SECRET}"
+    name: n
+private_key: |
+  {SECRET}
+  {SECRET}
+
+special_tokens:
+  pad_token: <pad>
+dataset: https://me:{SECRET}@example.org/x
+"""
+
+
+def test_a_masked_document_is_still_yaml_and_says_all_but_the_secrets() -> None:
+    masked = mask_document(DOCUMENT)
+    assert SECRET not in masked
+    assert yaml.safe_load(masked) == {
+        "learning_rate": 0.001,
+        "hub_token": MASK,
+        "wandb": {"wandb_api_key": MASK, "project": "p"},
+        "list": [{"api_key": MASK, "name": "n"}],
+        "private_key": MASK,
+        "special_tokens": {"pad_token": "<pad>"},
+        "dataset": f"https://{MASK}@example.org/x",
+    }
+    assert "# a comment" in masked
+
+
+@given(st.text())
+def test_masking_a_document_never_raises_and_is_done_once(text: str) -> None:
+    assert mask_document(mask_document(text)) == mask_document(text)

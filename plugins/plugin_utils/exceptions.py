@@ -1,0 +1,71 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`parity_exceptions`: findings of preflight that the fleet's owner knows of and accepts, each with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .findings import ERROR, WAIVED, WARNING, Finding
+from .setting_types import InvalidValue, filled, mapping, text_list
+
+EXPECTED = "a mapping of a finding's id to {severity: warning or waived, reason, hosts (optional)}"
+
+
+def exceptions(value: Any) -> dict[str, dict[str, Any]]:
+    """Read the setting.
+
+    Returns:
+        Id to severity (warning or waived), reason, and hosts (empty for all).
+
+    Raises:
+        InvalidValue: it is no such mapping, or names a finding that does not exist or can't be accepted.
+    """
+    found = {}
+    for name, entry in mapping(value).items():
+        if name not in ACCEPTABLE:
+            near = difflib.get_close_matches(name, ACCEPTABLE, 1)
+            meant = f", did you mean {near[0]}" if near else ""
+            raise InvalidValue(f"{EXPECTED}: {name} is no finding of preflight that can be accepted{meant}")
+        entry = mapping(entry)
+        if set(entry) - {"severity", "reason", "hosts"} or entry.get("severity") not in (WARNING, WAIVED):
+            raise InvalidValue(EXPECTED)
+        found[name] = {
+            "severity": entry["severity"],
+            "reason": filled(entry.get("reason", "")),
+            "hosts": text_list(entry.get("hosts", [])),
+        }
+    return found
+
+
+def applied(findings: Iterable[Finding], accepted: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """The findings with the severities that the owner gave them; the reason stands beside it.
+
+    An exception for some hosts leaves the finding as it is for the others. None makes a finding worse.
+    """
+    result = []
+    for finding in findings:
+        exception = accepted.get(finding.id)
+        if not exception or (finding.severity, exception["severity"]) not in LOWERED:
+            result.append(finding)
+            continue
+        hosts = [host for host in finding.hosts if host in exception["hosts"] or not exception["hosts"]]
+        others = tuple(host for host in finding.hosts if host not in hosts)
+        if others:
+            result.append(dataclasses.replace(finding, hosts=others))
+        if hosts or not finding.hosts:
+            changed = {"severity": exception["severity"], "reason": exception["reason"]}
+            result.append(dataclasses.replace(finding, hosts=tuple(hosts), **changed))
+    return result
+
+
+LOWERED = {(ERROR, WARNING), (ERROR, WAIVED), (WARNING, WAIVED)}
+"""From what to what an exception takes a finding."""
+
+ACCEPTABLE: frozenset[str] = frozenset({"driver", "kernel"})
+"""What preflight can find, but for what leaves it without an answer: a node that was not reached or read, or that
+`--limit` left out."""
