@@ -13,6 +13,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     nccl_settings,
     readings,
+    rules_data,
     rules_mesh,
     rules_preflight,
     rules_run,
@@ -52,13 +53,26 @@ class ActionModule(FleetAction):
 def _preflight(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
     findings = [*fingerprints.findings, *rules_storage.marked(plan, results.get("marker", {}))]
-    findings += rules_preflight.examine(plan, fingerprints.values)
+    informed = rules_data.informed(plan, _once(results, "controller_inputs"), _once(results, "differences"))
+    findings += rules_preflight.examine(informed, fingerprints.values)
     listening = readings.read(_not_skipped(results["listener"]), "listening", "listening")
     probes = readings.read(_not_skipped(results["probe"]), "mesh", "dialling the others")
     listeners = {node: results["listener"][node] for node in listening.values}
     findings += [*listening.findings, *probes.findings]
     findings += rules_mesh.examine(plan, fingerprints.values, listeners, probes.values)
     return findings, {"fingerprints": fingerprints.values, "mesh": probes.values}
+
+
+def _data(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+    """What has to be looked at file by file, so that the judgement can name the files; it judges nothing itself."""
+    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node").values
+    informed = rules_data.informed(plan, _once(results, "controller_inputs"), {})
+    return [], {"compare": rules_data.to_compare(informed, fingerprints)}
+
+
+def _once(results: Mapping[str, Results], name: str) -> Mapping[str, Any]:
+    """The result of a task that ran once for all."""
+    return next((result for result in results.get(name, {}).values() if result), {})
 
 
 def _not_skipped(results: Results) -> Results:
@@ -118,6 +132,7 @@ def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], J
 
 JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]] = {
     "preflight": _preflight,
+    "data": _data,
     "run": _run,
     "status": _status,
     "storage": lambda plan, results: rules_storage.proven(plan, results["step"], results["marker"]),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from . import rules_infiniband, rules_network, rules_storage
+from . import rules_data, rules_infiniband, rules_network, rules_prepared, rules_storage
 from .comparison import outliers
 from .findings import WARNING, Finding, names
 
@@ -232,6 +232,8 @@ RULES: tuple[Rule, ...] = (
     _python,
     _torch,
     _config,
+    *rules_data.RULES,
+    *rules_prepared.RULES,
     _devices,
     _ports,
     _active_runs,

@@ -65,7 +65,7 @@ def settings_by_group() -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     source = (PROJECT / "plugins/plugin_utils/settings.py").read_text().partition("\nSETTINGS")[2]
     for match in re.finditer(
-        r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband)_\w+)\",", source, re.MULTILINE
+        r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband|training_files)_\w+)\",", source, re.MULTILINE
     ):
         if match["group"]:
             groups[match["group"]] = []
