@@ -80,6 +80,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         fleet.torch_backend,
     )
     peer_addresses, peer_names = peers.addresses(values)
+    options = launcher_torchrun.override_options(fleet.overrides)
     plan: dict[str, Any] = {
         "run_id": run_id,
         "user": fleet.user,
@@ -119,7 +120,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
-        "train_options": [option.partition("=")[0] for option in launcher_torchrun.override_options(fleet.overrides)],
+        "override_options": options,
+        "train_options": [option.partition("=")[0] for option in options],
         "expected_tokens": fleet.expected_tokens,
         "management_networks": fleet.management_networks,
         "supervisor": fleet.supervisor,
@@ -130,6 +132,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
     }
     for node in order:
         plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
+    plan["prepared_once"] = _is_once(plan["nodes"][head]["prepared"], fleet)
     return plan
 
 
@@ -153,7 +156,12 @@ def _training_file(entry: Mapping[str, Any], fleet: Values, files: ControllerFil
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         src = os.path.join(files.delivery_cache, "sources", key)
     place = os.path.normpath(os.path.join(NodePaths.under(fleet.root).work, entry["dest"]))
-    return {**entry, "src": src, "once": fleet.storage == "shared" and place.startswith(f"{fleet.root}/")}
+    return {**entry, "src": src, "once": _is_once(place, fleet)}
+
+
+def _is_once(place: str, fleet: Values) -> bool:
+    """Whether a path on the nodes is one place for all of them."""
+    return fleet.storage == "shared" and place.startswith(f"{fleet.root}/")
 
 
 def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:

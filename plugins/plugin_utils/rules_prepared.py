@@ -10,7 +10,7 @@ Axolotl takes a prepared dataset by the name of its folder, a digest of config f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import data_readings
 from .comparison import outliers
@@ -23,6 +23,15 @@ Fingerprints = Mapping[str, Mapping[str, Any]]
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
 
+class Said(NamedTuple):
+    """What is said of a node: the texts of a finding, and whether the training is certain to be concerned."""
+
+    expected: str
+    found: str
+    remedy: str
+    certain: bool = True
+
+
 def _prepared(fingerprints: Fingerprints) -> Iterator[tuple[str, Prepared]]:
     for node, fingerprint in fingerprints.items():
         prepared = data_readings.prepared(fingerprint)
@@ -30,36 +39,53 @@ def _prepared(fingerprints: Fingerprints) -> Iterator[tuple[str, Prepared]]:
             yield node, prepared
 
 
-def _remedy(prepared: Prepared, folders: list[str], whose: str = "this node") -> str:
+def _remedy(prepared: Prepared, folders: list[str]) -> str:
     where = ", ".join(f"{prepared.path}/{name}" for name in folders[:3])
-    return f"remove {where} on {whose}; with training_files_preprocess, provision prepares it anew"
+    return f"remove {where} there; with training_files_preprocess, provision prepares it anew"
+
+
+def _grouped(rule: Callable[[str, Prepared], Said | None], fingerprints: Fingerprints) -> dict[Said, list[str]]:
+    """What is said of nodes one by one, and of which ones: of a thousand nodes all may have the same."""
+    nodes_of: dict[Said, list[str]] = {}
+    for node, prepared in _prepared(fingerprints):
+        said = rule(node, prepared)
+        if said:
+            nodes_of.setdefault(said, []).append(node)
+    return nodes_of
 
 
 def _damaged(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    for node, prepared in _prepared(fingerprints):
-        said = {}
+    def rule(node: str, prepared: Prepared) -> Said | None:
+        wrong = {}
         for name, folder in prepared.folders.items():
             if folder.problems:
-                said[name] = folder.problems[0]
+                wrong[name] = folder.problems[0]
             elif folder.record and folder.record != folder.digest:
                 was, now = folder.record[:12], folder.digest[:12]
-                said[name] = f"its rows are not those that provision prepared (sha256 {was}, now {now})"
-        found = [prepared.error] if prepared.error else [f"{name}: {what}" for name, what in said.items()]
-        if found:
-            expected = f"what is prepared in {prepared.path} is complete and as it was"
-            remedy = _remedy(prepared, list(said)) if said else f"see to {prepared.path} on this node"
-            yield Finding("prepared_damaged", (node,), expected, "; ".join(found[:3]), remedy)
+                wrong[name] = f"its rows are not those that provision prepared (sha256 {was}, now {now})"
+        found = [prepared.error] if prepared.error else [f"{name}: {what}" for name, what in wrong.items()]
+        if not found:
+            return None
+        remedy = _remedy(prepared, list(wrong)) if wrong else f"see to {prepared.path} there"
+        return Said(f"what is prepared in {prepared.path} is complete and as it was", "; ".join(found[:3]), remedy)
+
+    for said, nodes in _grouped(rule, fingerprints).items():
+        yield Finding("prepared_damaged", tuple(nodes), *said[:3])
 
 
 def _stale(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     """What provision has prepared, and noted from what."""
-    for node, prepared in _prepared(fingerprints):
+
+    def rule(node: str, prepared: Prepared) -> Said | None:
         folders = [name for name, folder in prepared.folders.items() if folder.record]
         changed = _changed(plan, node, fingerprints[node], prepared)
-        if folders and changed:
-            expected = f"what is prepared in {prepared.path} is made from what the node has now"
-            found = f"it is made from other data: {'; '.join(changed[:5])}"
-            yield Finding("prepared_stale", (node,), expected, found, _remedy(prepared, folders))
+        if not folders or not changed:
+            return None
+        expected = f"what is prepared in {prepared.path} is made from what the node has now"
+        return Said(expected, f"it is made from other data: {'; '.join(changed[:5])}", _remedy(prepared, folders))
+
+    for said, nodes in _grouped(rule, fingerprints).items():
+        yield Finding("prepared_stale", tuple(nodes), *said[:3])
 
 
 def _changed(plan: Plan, node: str, fingerprint: Mapping[str, Any], prepared: Prepared) -> list[str]:
@@ -75,7 +101,8 @@ def _changed(plan: Plan, node: str, fingerprint: Mapping[str, Any], prepared: Pr
 
 def _older(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     """What the trainers have prepared themselves is judged by its time, since nobody noted from what."""
-    for node, prepared in _prepared(fingerprints):
+
+    def rule(node: str, prepared: Prepared) -> Said | None:
         read = data_readings.inputs(fingerprints[node])
         changes = {
             entry["name"]: read[entry["name"]].newest_ns
@@ -88,13 +115,17 @@ def _older(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             name for name, folder in complete.items() if not folder.record and folder.newest_ns < changes.get(newest, 0)
         ]
         if not older:
-            continue
+            return None
         expected = f"what is prepared in {prepared.path} is newer than {newest}, which it is made from"
         found = f"{', '.join(older[:3])} is older, and Axolotl would take it all the same"
-        if len(older) == len(complete):
-            yield Finding("prepared_stale", (node,), expected, found, _remedy(prepared, older))
-        else:  # the training may well take another one
-            yield Finding("prepared_stale", (node,), expected, found, _remedy(prepared, older), WARNING)
+        # Where there are newer ones too, the training may well take one of those.
+        return Said(expected, found, _remedy(prepared, older), certain=len(older) == len(complete))
+
+    for said, nodes in _grouped(rule, fingerprints).items():
+        if said.certain:
+            yield Finding("prepared_stale", tuple(nodes), *said[:3])
+        else:
+            yield Finding("prepared_stale", tuple(nodes), *said[:3], WARNING)
 
 
 def _differs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -111,7 +142,7 @@ def _differs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             folder, prepared = folders[nodes[0]], of_node[nodes[0]]
             expected = f"{name} holds the same rows on all nodes, as on most: {content(reference.digest, reference)}"
             found = f"{prepared.path}/{name}: {content(str(digest), folder)}"
-            remedy = _remedy(prepared, [name], "these nodes")
+            remedy = _remedy(prepared, [name])
             if folder.files == reference.files:
                 yield Finding("prepared_differs", tuple(nodes), expected, found, remedy)
             else:
@@ -125,7 +156,7 @@ def _missing(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     for node, prepared in _prepared(fingerprints):
         if plan["preprocess"] == "never" or fingerprints[node]["config"]["error"]:
             continue
-        if not prepared.config:
+        if not any(folder.record for folder in prepared.folders.values()):
             nodes_of.setdefault(f"nothing that provision has prepared in {prepared.path}", []).append(node)
         elif prepared.config != plan["config"]["sha256"]:
             nodes_of.setdefault(f"what is in {prepared.path} was prepared for another config", []).append(node)

@@ -110,10 +110,7 @@ def _read(path: str, cache: str) -> tuple[dict[str, dict[str, Any]], dict[str, A
     record = read_record(path)
     noted = record.get("folders", {})
     found = folders(path, cache)
-    missing = {name: _unread("there is nothing") for name in noted if name not in found}
-    return {
-        name: {**folder, "record": noted.get(name, "")} for name, folder in sorted({**found, **missing}.items())
-    }, record
+    return {name: {**folder, "record": noted.get(name, "")} for name, folder in found.items()}, record
 
 
 def _of_texts(value: Any) -> bool:

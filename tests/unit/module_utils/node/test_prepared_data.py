@@ -91,10 +91,9 @@ def test_what_provision_noted_stands_beside_what_is_there(tmp_path: Path) -> Non
     assert prepared_data.digest(str(tmp_path)) == ""
 
 
-def test_what_was_noted_and_is_gone_is_a_problem(tmp_path: Path) -> None:
+def test_what_was_noted_and_is_removed_is_not_prepared(tmp_path: Path) -> None:
     note(tmp_path, folders={NAME: "e" * 64})
-    found = folder(tmp_path)
-    assert (found["record"], found["digest"], found["problems"]) == ("e" * 64, "", ["there is nothing"])
+    assert read(tmp_path)["folders"] == {}
     assert prepared_data.digest(str(tmp_path)) == ""
 
 
