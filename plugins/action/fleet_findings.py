@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     nccl_settings,
     preflight,
     readings,
+    rules_data,
     rules_run,
     rules_steps,
     rules_storage,
@@ -101,6 +102,13 @@ def _config(plan: Mapping[str, Any]) -> str:
     return mask_document(content.decode("utf-8", "replace"))
 
 
+def _data(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
+    """What has to be looked at file by file, so that the judgement can name the files; it judges nothing itself."""
+    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node").values
+    informed = rules_data.informed(plan, readings.once(results, "controller_inputs"), {})
+    return [], {"compare": rules_data.to_compare(informed, fingerprints)}
+
+
 def _run(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     read = readings.read(results["evidence"], "evidence", "reading the evidence")
     nodes = _by_recorded_name(read.values)
@@ -152,6 +160,7 @@ def _steps(which: str) -> Callable[[Mapping[str, Any], Mapping[str, Results]], J
 
 
 JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement]] = {
+    "data": _data,
     "run": _run,
     "status": _status,
     "storage": lambda plan, results: rules_storage.proven(plan, results["step"], results["marker"]),

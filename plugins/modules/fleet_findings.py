@@ -25,12 +25,13 @@ options:
   rules:
     description: The table of rules to apply.
     type: str
-    choices: [reached, storage, provisioned, preflight, started, run, status, stopped, collected]
+    choices: [reached, storage, provisioned, data, preflight, started, run, status, stopped, collected]
     required: true
   results:
     description:
       - Name of a result to the name of the variable under which a task registered it.
-      - V(preflight) needs C(fingerprint), C(listener), C(probe) and C(marker); V(storage) C(step) and C(marker);
+      - V(preflight) needs C(fingerprint), C(listener), C(probe) and C(marker), and takes C(controller_inputs) and
+        C(differences); V(data) needs C(fingerprint) and takes C(controller_inputs); V(storage) C(step) and C(marker);
         V(run) and V(status) need C(evidence); the others need C(step).
     type: dict
     required: true

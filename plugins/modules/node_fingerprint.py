@@ -79,6 +79,25 @@ options:
     description: Name of the marker that M(gpufleet.axolotl.storage_marker) put into O(root), on this node or another.
     type: str
     default: ""
+  inputs:
+    description:
+      - What the training reads, as the launch plan has it for the node. Each has C(name), C(path) and C(kind), C(path)
+        or C(hub); a C(hub) also has C(repository), its folder in the Hub's cache, and C(revision).
+    type: list
+    elements: dict
+    default: []
+  inputs_timeout:
+    description: Seconds that reading O(inputs), and again O(prepared), may take.
+    type: int
+    default: 3600
+  prepared:
+    description: The folder with prepared datasets. Empty where the training prepares none.
+    type: path
+    default: ""
+  digest_cache:
+    description: Folder in which the node keeps the digests of large files that have not changed. Empty for none.
+    type: path
+    default: ""
   supervisor:
     description: What the run's supervisors run under, as for M(gpufleet.axolotl.run_start).
     type: str
@@ -105,6 +124,8 @@ fingerprint:
       C(ports) (free, holder), C(active_runs),
       C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
       gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
+    - C(inputs), for each name path, kind, exists, digest, data_digest, files, size, problems, newest_ns and revision.
+    - C(prepared) (path, exists, folders, record, error), null without O(prepared).
   returned: always
   type: dict
 """
@@ -115,6 +136,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node import (
     config_file,
+    prepared_data,
     probe_hardware,
     probe_infiniband,
     probe_limits,
@@ -122,6 +144,7 @@ from ..module_utils.node import (
     run_reader,
     sockets,
     storage,
+    training_inputs,
 )
 from ..module_utils.node.release_directory import read_release
 
@@ -148,6 +171,10 @@ def main() -> None:
             "login_address": {"type": "str", "default": ""},
             "root": {"type": "path", "default": ""},
             "marker": {"type": "str", "default": ""},
+            "inputs": {"type": "list", "elements": "dict", "default": []},
+            "inputs_timeout": {"type": "int", "default": 3600},
+            "prepared": {"type": "path", "default": ""},
+            "digest_cache": {"type": "path", "default": ""},
             "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
         },
         supports_check_mode=True,
@@ -172,6 +199,10 @@ def main() -> None:
             "network": probe_network.read(options["address"], options["head_address"], options["login_address"]),
             "limits": probe_limits.read(options["supervisor"]),
             "infiniband": {**probe_infiniband.read(), "counters": errors.close()},
+            "inputs": training_inputs.read(options["inputs"], options["inputs_timeout"], options["digest_cache"]),
+            "prepared": prepared_data.read(options["prepared"], options["inputs_timeout"], options["digest_cache"])
+            if options["prepared"]
+            else None,
         },
     )
 

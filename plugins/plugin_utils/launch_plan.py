@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
-from . import launcher_torchrun, peers
+from . import launcher_torchrun, peers, training_inputs
 from .settings import Values
 
 TRAINER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -80,6 +80,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         fleet.torch_backend,
     )
     peer_addresses, peer_names = peers.addresses(values)
+    options = launcher_torchrun.override_options(fleet.overrides)
     plan: dict[str, Any] = {
         "run_id": run_id,
         "user": fleet.user,
@@ -103,6 +104,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "delivery_cache": files.delivery_cache,
         "config": {"src": files.config_path, "sha256": files.config_sha256},
         "training_files": [_training_file(entry, fleet, files) for entry in fleet.training_files],
+        "preprocess": fleet["training_files_preprocess"],
         "accelerator": fleet.accelerator,
         "launcher": fleet.launcher,
         "rendezvous": "static",
@@ -118,7 +120,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
-        "train_options": [option.partition("=")[0] for option in launcher_torchrun.override_options(fleet.overrides)],
+        "override_options": options,
+        "train_options": [option.partition("=")[0] for option in options],
         "expected_tokens": fleet.expected_tokens,
         "management_networks": fleet.management_networks,
         "supervisor": fleet.supervisor,
@@ -130,6 +133,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
     }
     for node in order:
         plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
+    plan["prepared_once"] = _is_once(plan["nodes"][head]["prepared"], fleet)
     return plan
 
 
@@ -153,7 +157,12 @@ def _training_file(entry: Mapping[str, Any], fleet: Values, files: ControllerFil
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         src = os.path.join(files.delivery_cache, "sources", key)
     place = os.path.normpath(os.path.join(NodePaths.under(fleet.root).work, entry["dest"]))
-    return {**entry, "src": src, "once": fleet.storage == "shared" and place.startswith(f"{fleet.root}/")}
+    return {**entry, "src": src, "once": _is_once(place, fleet)}
+
+
+def _is_once(place: str, fleet: Values) -> bool:
+    """Whether a path on the nodes is one place for all of them."""
+    return fleet.storage == "shared" and place.startswith(f"{fleet.root}/")
 
 
 def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
@@ -204,6 +213,7 @@ def _node(
         "address": address(node, known),
         "interface": known.interface,
         "hcas": known.hcas,
+        "environment": _environment(known, paths),
         "root": known.root,
         # What all nodes see is written by one of them, and the others verify it.
         "writes": known.storage == "local" or node == plan["writer"],
@@ -214,12 +224,33 @@ def _node(
             "output_dir": os.path.normpath(os.path.join(paths.work, str(output_dir))) if output_dir else "",
             "run": paths.run(plan["run_id"]),
         },
+        **_data(known, paths, plan, files),
         "derived": {},  # by preflight, from what the node is made of (nccl_settings.py)
         "start": None,
     }
     if release:
         part["start"] = _start(node, known, plan, part, order)
     return part
+
+
+def _environment(known: Values, paths: NodePaths) -> dict[str, str]:
+    """What a node's trainers get. Nothing of the session that starts them is inherited, so that all see the same."""
+    return {
+        "HOME": paths.work,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": TRAINER_PATH,
+        **known.environment,
+    }
+
+
+def _data(known: Values, paths: NodePaths, plan: dict[str, Any], files: ControllerFiles) -> dict[str, Any]:
+    """What the training reads on a node, and where it keeps what it makes of that."""
+    environment = _environment(known, paths)
+    return {
+        "inputs": training_inputs.inputs(files.config, plan["overrides"], plan["training_files"], environment),
+        "prepared": training_inputs.prepared_path(files.config, plan["overrides"], paths.work),
+    }
 
 
 def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any], order: list[str]) -> dict[str, Any]:
@@ -254,13 +285,6 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
             head_address=plan["head_address"],
             master_port=plan["master_port"],
         ),
-        # Nothing of the session that starts it is inherited, so that every node's trainer sees the same.
-        "environment": {
-            "HOME": part["paths"]["work"],
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",
-            **known.environment,
-            # Axolotl finds torchrun through PATH: the release's own comes first, whatever else is wanted.
-            "PATH": f"{release}/venv/bin:{known.environment.get('PATH', TRAINER_PATH)}",
-        },
+        # Axolotl finds torchrun through PATH: the release's own comes first, whatever else is wanted.
+        "environment": {**part["environment"], "PATH": f"{release}/venv/bin:{part['environment']['PATH']}"},
     }

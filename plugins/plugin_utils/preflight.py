@@ -13,6 +13,7 @@ from . import (
     exceptions,
     parity_record,
     readings,
+    rules_data,
     rules_mesh,
     rules_preflight,
     rules_storage,
@@ -44,7 +45,8 @@ def judge(plan: Mapping[str, Any], results: Mapping[str, Results], config: str, 
 
     Args:
         plan: the launch plan.
-        results: by step (marker, fingerprint, listener, probe) what it returned on each node.
+        results: by step (marker, fingerprint, controller_inputs, differences, listener, probe) what it returned on
+            each node.
         config: text of the controller's config, its secrets masked; empty where it can't be read any more.
         record: text of the golden record, None where there is none.
     """
@@ -52,7 +54,9 @@ def judge(plan: Mapping[str, Any], results: Mapping[str, Results], config: str, 
     fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
     findings = [*fingerprints.findings, *rules_storage.marked(plan, results.get("marker", {}))]
     recorded, damaged = _recorded(record, policy["record"])
-    parity, agreed = rules_preflight.compare(plan, fingerprints.values, config, recorded)
+    once = (readings.once(results, name) for name in ("controller_inputs", "differences"))
+    informed = rules_data.informed(plan, *once)
+    parity, agreed = rules_preflight.compare(informed, fingerprints.values, config, recorded)
     findings += [*damaged, *parity, *parity_record.drift(plan, policy["record"], recorded, agreed)]
     listening = readings.read(_not_skipped(results["listener"]), "listening", "listening")
     probes = readings.read(_not_skipped(results["probe"]), "mesh", "dialling the others")

@@ -56,6 +56,11 @@ def read(results: Mapping[str, Mapping[str, Any] | None], key: str, what: str) -
     return Readings(values, findings)
 
 
+def once(results: Mapping[str, Mapping[str, Mapping[str, Any]]], name: str) -> Mapping[str, Any]:
+    """The result of a task that ran once for all; empty where it did not run."""
+    return next((result for result in results.get(name, {}).values() if result), {})
+
+
 def limited(nodes: Iterable[str]) -> Finding:
     """The finding for nodes of the group that --limit left out."""
     remedy = "run without --limit; to leave a node out for good, take it out of the group axolotl_nodes"

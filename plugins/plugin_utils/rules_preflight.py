@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from . import config_difference, rule_table, rules_infiniband, rules_network, rules_parity, rules_storage
+from . import (
+    config_difference,
+    rule_table,
+    rules_data,
+    rules_infiniband,
+    rules_network,
+    rules_parity,
+    rules_prepared,
+    rules_storage,
+)
 from .findings import WARNING, Finding, names
 from .rule_table import Agreed
 from .rules_parity import PROVISION
@@ -240,6 +249,8 @@ FIRST: tuple[Rule, ...] = (_machine, _storage, _release, _source_edited, _packag
 """What explains differences in the table."""
 
 LAST: tuple[Rule, ...] = (
+    *rules_data.RULES,
+    *rules_prepared.RULES,
     _ports,
     _active_runs,
     _override_options,

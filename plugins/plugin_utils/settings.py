@@ -150,6 +150,12 @@ SETTINGS: tuple[Setting, ...] = (
         [],
         "What the config needs: where it comes from, dest on the node, storage.",
     ),
+    Setting(
+        "training_files_preprocess",
+        one_of("head", "each", "never"),
+        "never",
+        "Who runs axolotl preprocess in provision: one node for all, each node for itself, or nobody.",
+    ),
     Setting("axolotl_accelerator", one_of("cuda", "cpu"), "cuda", "What the trainers run on."),
     Setting("axolotl_nproc_per_node", whole(1, 1024), REQUIRED, "Trainer processes per node, usually its GPUs."),
     Setting("axolotl_launcher", one_of("torchrun"), "torchrun", "How the trainers are started."),

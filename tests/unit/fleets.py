@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from typing import Any
 
@@ -16,6 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOCK = "a" * 64
 CONFIG = "c" * 64
 RUN = "20260101T000000Z-abcd"
+PREPARED = "0" * 32
 SETTINGS: dict[str, Any] = {
     "axolotl_root": "/opt/axolotl",
     "axolotl_repository": "https://example.org/axolotl.git",
@@ -36,7 +38,8 @@ FILES = ControllerFiles(
 
 def inventory(size: int = 2, **changes: Any) -> dict[str, dict[str, Any]]:
     """Node to its inventory variables; a change applies to all nodes."""
-    changes = {f"axolotl_{name}": value for name, value in changes.items()}
+    known = {setting.name for setting in settings.SETTINGS}
+    changes = {name if name in known else f"axolotl_{name}": value for name, value in changes.items()}
     return {f"node{number}": {**SETTINGS, **changes} for number in range(size)}
 
 
@@ -118,8 +121,35 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
         if node == plan["head"]
         else {},
         "active_runs": [],
+        **training_data(plan, node),
         **data_network(plan, node),
     }
+
+
+def training_data(plan: dict[str, Any], node: str) -> dict[str, Any]:
+    """What it holds of all that the training reads, and the dataset that Axolotl has prepared from that."""
+    part = plan["nodes"][node]
+    read = {}
+    for entry in part["inputs"]:
+        digest = hashlib.sha256(entry["name"].encode()).hexdigest()
+        hub = entry["kind"] == "hub"
+        read[entry["name"]] = {
+            "path": entry["repository"] if hub else entry["path"],
+            "kind": entry["kind"],
+            "exists": True,
+            "digest": "" if hub else digest,
+            "data_digest": "" if hub else digest,
+            "files": 0 if hub else 1,
+            "size": 0 if hub else 12_300_000,
+            "problems": [],
+            "newest_ns": 1_000,
+            "revision": COMMIT if hub else "",
+        }
+    prepared = {"path": part["prepared"], "exists": True, "folders": {}, "record": {}, "error": None}
+    if read:
+        rows = {"digest": "e" * 64, "files": 1, "size": 5_000, "newest_ns": 2_000, "record": "", "problems": []}
+        prepared["folders"] = {PREPARED: rows}
+    return {"inputs": read, "prepared": prepared if part["prepared"] else None}
 
 
 def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import watch_rules
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, settings, verdict
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import evidence, exceptions, settings, verdict
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -151,6 +151,7 @@ def test_evidence_of_a_launch_is_documented() -> None:
     plan = {"nproc_per_node": 1, "master_port": 1, "watch_port": 2, "accelerator": "cpu", "nodes": {}}
     judged = set(evidence.summarise(plan, {}, {}))
     assert set(codes(tables(DOCS / "artifacts.md")["Evidence of a launch"])) == judged | {
+        "agreed",
         "fingerprints",
         "mesh",
         "supervisors",
@@ -227,3 +228,15 @@ def test_a_roles_readme_names_its_variables_and_entry_points(role: str) -> None:
     assert documented == {name: (option["type"], option.get("required", False)) for name, option in options.items()}
     assert all(f"| `{entry}` |" in page.read_text() for entry in specs(role) if entry != "main")
     assert all((PROJECT / "roles" / role / "tasks" / f"{entry}.yml").exists() for entry in specs(role))
+
+
+def test_what_preflight_finds_can_be_accepted() -> None:
+    """But for what makes a launch impossible, whoever accepts it."""
+    folder = PROJECT / "plugins/plugin_utils"
+    others = {f"rules_{name}" for name in ("run", "steps")}
+    paths = [path for path in folder.glob("*.py") if re.match("rules_|mesh_", path.stem) and path.stem not in others]
+    found = {
+        name for path in paths for _place, call in calls(ast.parse(path.read_text())) for name in literals(call.args[0])
+    }
+    assert (found | {"drift"}) - exceptions.IMPOSSIBLE == exceptions.ACCEPTABLE
+    assert found >= exceptions.IMPOSSIBLE

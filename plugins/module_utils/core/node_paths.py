@@ -18,12 +18,14 @@ class NodePaths(NamedTuple):
     current: str
     work: str
     runs: str
+    digests: str
 
     @classmethod
     def under(cls, root: str, node: str = "") -> NodePaths:
         """Lay the node's folders out under `root` (an absolute path).
 
-        With `node`, other nodes have the same root: what a run leaves there lies in a folder of the node's name.
+        With `node`, other nodes have the same root: what a run leaves there, and what the node remembers of its
+        files, lies in a folder of the node's name.
         """
         return cls(
             root=root,
@@ -32,6 +34,7 @@ class NodePaths(NamedTuple):
             current=os.path.join(root, "current"),
             work=os.path.join(root, "work"),
             runs=os.path.join(root, "runs", node) if node else os.path.join(root, "runs"),
+            digests=os.path.join(root, "cache", "digests", node) if node else os.path.join(root, "cache", "digests"),
         )
 
     def release(self, release_id: str) -> str:

@@ -38,10 +38,13 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     max_output: int = MAX_OUTPUT,
+    *,
+    inherit: bool = True,
 ) -> CommandResult:
-    """Run one argument list (never a shell); `env` is added to this process's own environment.
+    """Run one argument list (never a shell).
 
-    Of more than `max_output` bytes of output the middle is left out.
+    `env` is added to this process's own environment or, without `inherit`, is all that the command gets. Of more than
+    `max_output` bytes of output the middle is left out.
     """
     try:
         process = subprocess.Popen(
@@ -49,7 +52,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
+            env={**(os.environ if inherit else {}), **(env or {})},
             cwd=cwd,
             start_new_session=True,
         )

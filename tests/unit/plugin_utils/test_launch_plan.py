@@ -47,6 +47,36 @@ def test_a_training_file_on_the_shared_root_comes_once(dest: str, once: bool) ->
     assert plan_of(2, training_files=files)["training_files"][0]["once"] is False
 
 
+def test_the_plan_says_what_each_node_reads_and_where_it_prepares() -> None:
+    config = {"base_model": "./model", "datasets": [{"path": "org/set"}], "dataset_prepared_path": "./prepared"}
+    files = FILES._replace(config=config)
+    variables = with_each("root", "/srv/a", "/srv/b")
+    for node in variables.values():
+        node.update(axolotl_machine="one", axolotl_overrides={"base_model": "/models/x", "sequence_len": 64})
+        node.update(axolotl_environment={"HF_HOME": "/hf"}, training_files_preprocess="head")
+    plan = launch_plan.build(values_of(variables), files, RUN)
+    assert (plan["preprocess"], plan["prepared_once"]) == ("head", False)
+    assert plan["override_options"] == ["--base-model=/models/x", "--sequence-len=64"]
+    for root, part in zip(("/srv/a", "/srv/b"), plan["nodes"].values(), strict=True):
+        assert part["prepared"] == f"{root}/work/prepared"
+        assert part["paths"]["digests"] == f"{root}/cache/digests"
+        assert [(entry["name"], entry["path"]) for entry in part["inputs"]] == [
+            ("base_model: /models/x", "/models/x"),
+            ("datasets[0].path: org/set", f"{root}/work/org/set"),
+        ]
+        assert part["inputs"][1]["repository"] == "/hf/hub/datasets--org--set"
+        assert part["environment"].items() <= part["start"]["environment"].items() | {
+            ("PATH", launch_plan.TRAINER_PATH)
+        }
+
+
+@pytest.mark.parametrize(("path", "once"), [("./prepared", True), ("/opt/axolotl/p", True), ("/scratch/p", False)])
+def test_what_is_prepared_on_the_shared_root_is_prepared_once(path: str, once: bool) -> None:
+    files = FILES._replace(config={"dataset_prepared_path": path})
+    assert plan_of(2, files, storage="shared")["prepared_once"] is once
+    assert plan_of(2, files)["prepared_once"] is False
+
+
 def test_the_plan_of_two_nodes() -> None:
     plan = plan_of(2, environment={"NCCL_DEBUG": "INFO"}, secrets={"HF_TOKEN": "s3cr3t"}, overrides={"max_steps": 3})
     assert (plan["run_id"], plan["commit"], plan["lock_sha256"]) == (RUN, COMMIT, LOCK)

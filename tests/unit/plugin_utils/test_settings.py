@@ -57,6 +57,12 @@ def test_what_must_be_set_is_missed(name: str) -> None:
 
 
 BAD = [
+    ("parity_reference", "most"),
+    ("parity_pinned", {"drivers": "580.65.06"}),
+    ("parity_group", 5),
+    ("parity_exceptions", {"driver": "waived"}),
+    ("parity_record", ["parity.json"]),
+    ("parity_timeout", 0),
     ("axolotl_root", "relative/path"),
     ("axolotl_root", "/a/../b"),
     ("axolotl_root", "/a/.."),

@@ -17,8 +17,10 @@ def test_everything_lies_under_the_root() -> None:
         "current": "/opt/axolotl/current",
         "work": "/opt/axolotl/work",
         "runs": "/opt/axolotl/runs",
+        "digests": "/opt/axolotl/cache/digests",
     }
-    assert NodePaths.under("/opt/axolotl", "gpu-a") == paths._replace(runs="/opt/axolotl/runs/gpu-a")
+    own = {"runs": "/opt/axolotl/runs/gpu-a", "digests": "/opt/axolotl/cache/digests/gpu-a"}
+    assert NodePaths.under("/opt/axolotl", "gpu-a") == paths._replace(**own)
     assert paths.release("abc-def") == "/opt/axolotl/releases/abc-def"
     assert paths.run("20260101T000000Z-aa") == "/opt/axolotl/runs/20260101T000000Z-aa"
 
@@ -26,4 +28,4 @@ def test_everything_lies_under_the_root() -> None:
 def test_what_runs_leave_is_each_nodes_own_where_the_root_is_not() -> None:
     paths = NodePaths.under("/mnt/shared", "node1")
     assert paths.run("20260101T000000Z-aa") == "/mnt/shared/runs/node1/20260101T000000Z-aa"
-    assert paths._replace(runs="") == NodePaths.under("/mnt/shared")._replace(runs="")
+    assert paths._replace(runs="", digests="") == NodePaths.under("/mnt/shared")._replace(runs="", digests="")

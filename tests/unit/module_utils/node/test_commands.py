@@ -39,6 +39,11 @@ def test_the_environment_is_added_to_ones_own(tmp_path: Path) -> None:
     assert result.stdout == f"1 True {tmp_path}\n"
 
 
+def test_an_environment_can_be_all_there_is() -> None:
+    result = run([sys.executable, "-c", "import os; print(sorted(os.environ))"], 30, {"LC_ALL": "C"}, inherit=False)
+    assert result.stdout == "['LC_ALL']\n"
+
+
 def test_a_missing_command_is_a_result() -> None:
     result = run(["/nonexistent/command"], 30)
     assert result.rc == 127
