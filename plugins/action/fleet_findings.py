@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.utils.display import Display
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask, mask_document
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask, mask_all, mask_document
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
@@ -48,19 +48,19 @@ class ActionModule(FleetAction):
         if rules == "preflight":
             return self._preflight(plan, results, secrets)
         findings, found = JUDGES[rules](plan, results)
-        return _judgement(findings, found, secrets)
+        return judgement(findings, found, secrets)
 
     def _preflight(self, plan: Mapping[str, Any], results: Mapping[str, Results], secrets: list[str]) -> dict[str, Any]:
         """Beside the nodes' results there is what lies on the controller: the config, and the record of the fleet."""
         record_path = Path(plan["parity"]["record"] or os.devnull)
         judged = preflight.judge(plan, results, _config(plan), _text(record_path))
         if self._task.diff and judged.diff:
-            display.display(_masked(judged.diff, secrets))
+            display.display(mask(judged.diff, secrets))
         findings = list(judged.findings)
         if judged.record and not self._task.check_mode:
             findings += _keep(record_path, judged.record)
         return {
-            **_judgement(findings, judged.evidence, secrets),
+            **judgement(findings, judged.evidence, secrets),
             "changed": bool(judged.record),
             "plan": nccl_settings.completed(plan, judged.evidence["fingerprints"]),
         }
@@ -86,9 +86,9 @@ def _keep(path: Path, record: str) -> list[Finding]:
     return []
 
 
-def _judgement(findings: list[Finding], evidence: Mapping[str, Any], secrets: list[str]) -> dict[str, Any]:
-    shown = _masked([finding.as_dict() for finding in findings], secrets)
-    return {"changed": False, "findings": shown, "evidence": _masked(evidence, secrets)}
+def judgement(findings: list[Finding], evidence: Mapping[str, Any], secrets: list[str]) -> dict[str, Any]:
+    shown = {"findings": [finding.as_dict() for finding in findings], "evidence": evidence}
+    return {"changed": False, **mask_all(shown, secrets)}
 
 
 def _config(plan: Mapping[str, Any]) -> str:
@@ -166,14 +166,3 @@ JUDGES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Results]], Judgement
     "storage": lambda plan, results: rules_storage.proven(plan, results["step"], results["marker"]),
     **{name: _steps(name) for name in ("reached", "provisioned", "started", "stopped", "collected")},
 }
-
-
-def _masked(value: Any, secrets: list[str]) -> Any:
-    """Log text may repeat a secret."""
-    if isinstance(value, str):
-        return mask(value, secrets)
-    if isinstance(value, Mapping):
-        return {str(key): _masked(item, secrets) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(item, secrets) for item in value]
-    return value

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API[_-]?KEY|CREDENTIAL|PRIVATE[_-]?KEY", re.IGNORECASE)
 """Names of variables and config keys that hold secrets by common usage (HF_TOKEN, WANDB_API_KEY, hub_token ...)."""
@@ -44,6 +45,26 @@ def mask(text: str, secrets: Iterable[str]) -> str:
         text = text.replace(value, MASK)
     text = _TOKEN.sub(MASK, text)
     return _ASSIGNMENT.sub(_mask_assignment, text)
+
+
+def mask_all(value: Any, secrets: Iterable[str]) -> Any:
+    """A value as JSON has it, in which every text is masked; what a thousand nodes say alike is looked at once."""
+    known: dict[str, str] = {}
+    values = sorted(secrets)
+
+    def masked(item: Any) -> Any:
+        kind = type(item)
+        if kind is int or kind is bool or item is None:
+            return item
+        if isinstance(item, str):
+            if item not in known:
+                known[item] = mask(item, values)
+            return known[item]
+        if isinstance(item, Mapping):
+            return {str(key): masked(inner) for key, inner in item.items()}
+        return [masked(inner) for inner in item] if isinstance(item, (list, tuple)) else item
+
+    return masked(value)
 
 
 _ENTRY = re.compile(r"^(?P<name> *(?:- +)*(?P<key>[\w.-]+|'[^'\n]*'|\"[^\"\n]*\") *:)(?P<value> +\S.*|)$")

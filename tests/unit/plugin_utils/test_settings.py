@@ -57,6 +57,7 @@ def test_what_must_be_set_is_missed(name: str) -> None:
 
 
 BAD = [
+    ("training_files_preprocess", "always"),
     ("parity_reference", "most"),
     ("parity_pinned", {"drivers": "580.65.06"}),
     ("parity_group", 5),

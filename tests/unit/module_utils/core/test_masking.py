@@ -14,6 +14,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking impo
     MASK,
     is_secret_name,
     mask,
+    mask_all,
     mask_document,
 )
 
@@ -164,3 +165,11 @@ def test_a_masked_document_is_still_yaml_and_says_all_but_the_secrets() -> None:
 @given(st.text())
 def test_masking_a_document_never_raises_and_is_done_once(text: str) -> None:
     assert mask_document(mask_document(text)) == mask_document(text)
+
+
+def test_every_text_of_a_value_is_masked() -> None:
+    value = {"log": [f"x {SECRET}", 5, None, True, 1.5], "again": {"deep": (f"x {SECRET}", "plain")}}
+    assert mask_all(value, [SECRET]) == {
+        "log": [f"x {MASK}", 5, None, True, 1.5],
+        "again": {"deep": [f"x {MASK}", "plain"]},
+    }
