@@ -5,10 +5,10 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo hosts hosts-down test test-hosts lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test test-hosts bench-parity lint clean $(LINTERS)
 
 help: ## Say what there is to do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.ready ## Make .venv: this collection, live from this folder, with all tools
 
@@ -28,6 +28,10 @@ test: setup lint ## Run every check: lint, then the unit, integration and host t
 test-hosts: setup ## Run the tests on real hosts alone: bring them up, try everything, take them down
 	@$(BIN)/python -m tools.hosts check
 	@$(BIN)/pytest tests/hosts
+
+bench-parity: setup ## Print what parity costs, as ratios
+	@$(BIN)/python -m tests.benchmarks.digest
+	@$(BIN)/python -m tests.benchmarks.comparison
 
 lint: setup ## Check code and YAML, without network once the tools are there
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory --keep-going --jobs=2 \

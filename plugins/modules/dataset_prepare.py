@@ -115,6 +115,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node import prepared_data
 from ..module_utils.node.dataset_preparation import Preparation, PreparationError
+from ..module_utils.node.digest_cache import DigestCache
 from ..module_utils.node.folder_lock import FolderBusy, only_one_in
 
 
@@ -155,20 +156,21 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    cache = DigestCache(params["digest_cache"], write=not module.check_mode) if params["digest_cache"] else None
     if not params["path"]:
         module.fail_json(
             msg="the config prepares no dataset (streaming, pretraining_dataset or skip_prepare_dataset): set "
             "training_files_preprocess to never"
         )
     if params["state"] == "compared":
-        digest = prepared_data.digest(params["path"], params["digest_cache"])
+        digest = prepared_data.digest(params["path"], cache)
         module.exit_json(changed=False, digest=digest, same=digest == params["expect"] != "")
-    values = {name: params[name] for name in Preparation._fields}
+    values = {name: params[name] for name in Preparation._fields if name != "cache"}
     secrets = {name: str(value) for name, value in params["secrets"].items()}
     values["environment"] = {name: str(value) for name, value in params["environment"].items()} | secrets
     try:
-        changed = prepare(module, Preparation(**values))
-        digest = prepared_data.digest(params["path"], params["digest_cache"])
+        changed = prepare(module, Preparation(**values, cache=cache))
+        digest = prepared_data.digest(params["path"], cache)
         record = prepared_data.read_record(params["path"])
         entries = prepared_data.entries(params["path"], record) if digest else []
     except (PreparationError, FolderBusy, OSError) as error:

@@ -87,7 +87,7 @@ options:
     elements: dict
     default: []
   inputs_timeout:
-    description: Seconds that reading O(inputs), and again O(prepared), may take.
+    description: Seconds that reading O(inputs) and O(prepared) may take.
     type: int
     default: 3600
   prepared:
@@ -98,6 +98,10 @@ options:
     description: Folder in which the node keeps the digests of large files that have not changed. Empty for none.
     type: path
     default: ""
+  rehash:
+    description: Whether to read all of them anew, which alone shows that a disk has changed what nobody wrote.
+    type: bool
+    default: false
   supervisor:
     description: What the run's supervisors run under, as for M(gpufleet.axolotl.run_start).
     type: str
@@ -131,6 +135,7 @@ fingerprint:
 """
 
 import platform
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -146,6 +151,7 @@ from ..module_utils.node import (
     storage,
     training_inputs,
 )
+from ..module_utils.node.digest_cache import DigestCache
 from ..module_utils.node.release_directory import read_release
 
 
@@ -175,11 +181,16 @@ def main() -> None:
             "inputs_timeout": {"type": "int", "default": 3600},
             "prepared": {"type": "path", "default": ""},
             "digest_cache": {"type": "path", "default": ""},
+            "rehash": {"type": "bool", "default": False},
             "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
         },
         supports_check_mode=True,
     )
     options = module.params
+    data_deadline = time.monotonic() + options["inputs_timeout"]
+    cache = None
+    if options["digest_cache"]:
+        cache = DigestCache(options["digest_cache"], look_up=not options["rehash"], write=not module.check_mode)
     errors = probe_infiniband.ErrorWatch()  # what follows takes the time in which a bad link shows
     release = read_release(options["release"])
     known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
@@ -199,8 +210,8 @@ def main() -> None:
             "network": probe_network.read(options["address"], options["head_address"], options["login_address"]),
             "limits": probe_limits.read(options["supervisor"]),
             "infiniband": {**probe_infiniband.read(), "counters": errors.close()},
-            "inputs": training_inputs.read(options["inputs"], options["inputs_timeout"], options["digest_cache"]),
-            "prepared": prepared_data.read(options["prepared"], options["inputs_timeout"], options["digest_cache"])
+            "inputs": training_inputs.read(options["inputs"], options["inputs_timeout"], cache),
+            "prepared": prepared_data.read(options["prepared"], max(1.0, data_deadline - time.monotonic()), cache)
             if options["prepared"]
             else None,
         },

@@ -185,6 +185,7 @@ def _parity(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
         "pinned": fleet["parity_pinned"],
         "exceptions": fleet["parity_exceptions"],
         "record": os.path.join(files.base, os.path.expanduser(record)) if record else "",
+        "rehash": fleet["parity_rehash"],
         "timeout": fleet["parity_timeout"],
     }
 

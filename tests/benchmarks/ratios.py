@@ -25,17 +25,24 @@ class Ratio(NamedTuple):
         return "yes" if (self.value >= bound if self.target.startswith(">=") else self.value <= bound) else "NO"
 
 
-def seconds(task: Callable[[], object]) -> float:
-    """How long it takes once."""
-    start = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds by the clock on the wall, and those that processors spent on this process."""
+
+    wall: float
+    processor: float
+
+
+def cost(task: Callable[[], object]) -> Cost:
+    """What it costs once."""
+    wall, processor = time.perf_counter(), time.process_time()
     task()
-    return time.perf_counter() - start
+    return Cost(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def best_of(repeat: int, tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The shortest time of each task. They take turns, so that a slow minute of the machine falls upon all of them."""
-    rounds = [{name: seconds(task) for name, task in tasks.items()} for _ in range(repeat)]
-    return {name: min(times[name] for times in rounds) for name in tasks}
+def best_of(repeat: int, tasks: dict[str, Callable[[], object]]) -> dict[str, Cost]:
+    """The least of each task. They take turns, so that a slow minute of the machine falls upon all of them."""
+    rounds = [{name: cost(task) for name, task in tasks.items()} for _ in range(repeat)]
+    return {name: Cost(*map(min, *(costs[name] for costs in rounds), rounds[0][name])) for name in tasks}
 
 
 def print_table(ratios: Sequence[Ratio]) -> None:

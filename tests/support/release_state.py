@@ -15,7 +15,7 @@ from pathlib import Path
 def contents(root: Path) -> dict[str, str]:
     """Each file with its digest and each link with its target, but for what no two builds share.
 
-    That is byte code, uv's and git's own notes, when it was completed, and the paths of the node.
+    That is byte code, uv's, git's and our own notes, when it was completed, and the paths of the node.
     """
     found = {}
     for path in sorted(root.rglob("*")):
@@ -23,7 +23,14 @@ def contents(root: Path) -> dict[str, str]:
         parts = set(path.parts)
         if parts & {"__pycache__", ".git", "runs"} or path.suffix == ".egg-info" or path.is_dir():
             continue
-        if path.name in ("uv_cache.json", "uv_build.json", "RECORD", "CACHEDIR.TAG", ".gpufleet.lock"):
+        if path.name in (
+            "uv_cache.json",
+            "uv_build.json",
+            "RECORD",
+            "CACHEDIR.TAG",
+            ".gpufleet.lock",
+            "gpufleet-digests",
+        ):
             continue
         if path.is_symlink():
             found[name] = os.readlink(path).replace(str(root), "")

@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .manifest import Entry
+from .manifest import Entry, ManifestError, parse_entries
 
 MAX_MESSAGE = 4096
 CHUNK = 1 << 20
@@ -34,18 +34,16 @@ def read_entries(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The files of a tree, as `tree_digest` lists them.
 
     Raises:
-        RelayError: an entry is no file, or would lie outside the tree.
+        RelayError: an entry is no file, would lie outside the tree, or is there twice.
     """
-    found = []
-    for item in entries:
-        try:
-            entry = Entry(str(item["path"]), str(item["kind"]), int(item["size"]), str(item["digest"]))
-        except (KeyError, TypeError, ValueError):
-            raise RelayError("each entry needs path, kind, size and digest, as tree_digest gives them") from None
+    try:
+        found = parse_entries(entries)
+    except ManifestError as error:
+        raise RelayError(str(error)) from None
+    for entry in found:
         parts = entry.path.split("/")
         if entry.kind != "file" or entry.path.startswith("/") or ".." in parts or (entry.path and "" in parts):
             raise RelayError(f"{entry.path!r} can't be relayed: it is no file inside the tree")
-        found.append(entry)
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from . import prepared_data, training_inputs
 from .commands import run
+from .digest_cache import DigestCache
 from .files import replace_file
 
 _PREPARING = ".gpufleet-preparing-"
@@ -43,7 +44,7 @@ class Preparation(NamedTuple):
         log: file for what ``axolotl preprocess`` says.
         timeout: seconds that it may take.
         inputs_timeout: seconds that reading the inputs may take.
-        digest_cache: folder that keeps digests of large files; empty for none.
+        cache: keeps digests of large files.
     """
 
     path: str
@@ -56,7 +57,7 @@ class Preparation(NamedTuple):
     log: str
     timeout: float
     inputs_timeout: float
-    digest_cache: str
+    cache: DigestCache | None
 
     def wanted(self) -> dict[str, Any]:
         """What the record of a dataset that is prepared now would say, the folders aside.
@@ -65,7 +66,7 @@ class Preparation(NamedTuple):
             PreparationError: the config or an input can't be read.
         """
         read = training_inputs.read(
-            [entry for entry in self.inputs if entry.get("prepares")], self.inputs_timeout, self.digest_cache
+            [entry for entry in self.inputs if entry.get("prepares")], self.inputs_timeout, self.cache
         )
         problems = [problem for found in read.values() for problem in found["problems"]]
         if problems:
@@ -86,7 +87,7 @@ class Preparation(NamedTuple):
         """Whether all of that is prepared already, and undamaged."""
         record = prepared_data.read_record(self.path)
         folders = record.pop("folders", {})
-        return bool(folders) and record == wanted and prepared_data.digest(self.path, self.digest_cache) != ""
+        return bool(folders) and record == wanted and prepared_data.digest(self.path, self.cache) != ""
 
     def prepare(self, before: Mapping[str, Any]) -> None:
         """Have Axolotl do it, and put what it made into its place.

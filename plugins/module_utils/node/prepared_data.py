@@ -20,6 +20,7 @@ from typing import Any
 
 from ..core.manifest import Entry, root_digest
 from .bounded import TookTooLong, within
+from .digest_cache import DigestCache
 from .training_inputs import tree
 
 RECORD = ".gpufleet-prepared.json"
@@ -27,13 +28,13 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _INFORMATION = ("state.json", "dataset_info.json")
 
 
-def read(path: str, timeout: float, cache: str = "") -> dict[str, Any]:
+def read(path: str, timeout: float, cache: DigestCache | None = None) -> dict[str, Any]:
     """Read a folder with prepared datasets.
 
     Args:
         path: the folder, which need not exist.
         timeout: seconds.
-        cache: folder that keeps digests of large files; empty for none.
+        cache: keeps digests of large files.
 
     Returns:
         path, exists, record (what provision noted; empty where it noted nothing), error (None where all could be
@@ -69,7 +70,7 @@ def read_record(path: str) -> dict[str, Any]:
     return dict(record)
 
 
-def folders(path: str, cache: str = "") -> dict[str, dict[str, Any]]:
+def folders(path: str, cache: DigestCache | None = None) -> dict[str, dict[str, Any]]:
     """Every prepared dataset in the folder, as `read` returns them, without what provision noted.
 
     Raises:
@@ -90,12 +91,12 @@ def entries(path: str, record: Mapping[str, Any]) -> list[Entry]:
         wanted += [f"{name}/{file}" for file in (*_INFORMATION, *_row_files(os.path.join(path, name)))]
     listed = []
     for file in wanted:
-        for entry in tree(os.path.join(path, file), "").entries:
+        for entry in tree(os.path.join(path, file), None).entries:
             listed.append(entry._replace(path=file))
     return listed
 
 
-def digest(path: str, cache: str = "") -> str:
+def digest(path: str, cache: DigestCache | None = None) -> str:
     """One digest for all that provision prepared; empty where it noted nothing, or the rows are not what it noted."""
     record = read_record(path)
     if not record.get("folders"):
@@ -106,7 +107,7 @@ def digest(path: str, cache: str = "") -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: str, cache: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def _read(path: str, cache: DigestCache | None) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     record = read_record(path)
     noted = record.get("folders", {})
     found = folders(path, cache)
@@ -133,7 +134,7 @@ def _row_files(folder: str) -> list[str]:
     return sorted(names)
 
 
-def _folder(folder: str, cache: str) -> dict[str, Any]:
+def _folder(folder: str, cache: DigestCache | None) -> dict[str, Any]:
     try:
         names = _row_files(folder)
         completed = os.stat(os.path.join(folder, "state.json")).st_mtime_ns

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.manifest import root_digest
 from .bounded import TookTooLong, within
+from .digest_cache import DigestCache
 from .file_digests import TreeReading, read_tree
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -23,24 +24,20 @@ LISTED = 5
 """Problems that are returned of each."""
 
 
-def tree(path: str, cache: str) -> TreeReading:
-    """The one place from which training data is digested.
-
-    Args:
-        path: the file or folder; links count as what they point to, as they do for the trainers.
-        cache: folder that keeps digests of large files; empty for none.
-    """
-    del cache  # for read_tree, as soon as that keeps digests
-    return read_tree(path, follow=True)
+def tree(path: str, cache: DigestCache | None) -> TreeReading:
+    """The one way in which training data is digested: links count as what they point to, as they do for the trainers."""
+    return read_tree(path, follow=True, cache=cache)
 
 
-def read(inputs: Sequence[Mapping[str, Any]], timeout: float, cache: str = "") -> dict[str, dict[str, Any]]:
+def read(
+    inputs: Sequence[Mapping[str, Any]], timeout: float, cache: DigestCache | None = None
+) -> dict[str, dict[str, Any]]:
     """Read every input within `timeout` seconds in all.
 
     Args:
         inputs: each with name, path and kind (``path`` or ``hub``), for ``hub`` also `repository` and `revision`.
         timeout: seconds; what can't be read by then has a problem and no digest.
-        cache: folder that keeps digests of large files; empty for none.
+        cache: keeps digests of large files.
 
     Returns:
         name to path, kind (a folder of the work folder that bears a Hub's name is a ``path``, as it is for the
@@ -52,8 +49,11 @@ def read(inputs: Sequence[Mapping[str, Any]], timeout: float, cache: str = "") -
     found = {}
     for entry in inputs:
         path = str(entry["path"])
+        left = deadline - time.monotonic()
         try:
-            found[str(entry["name"])] = within(max(0.0, deadline - time.monotonic()), _read, entry, path, cache)
+            if left <= 0:
+                raise TookTooLong
+            found[str(entry["name"])] = within(left, _read, entry, path, cache)
         except (TookTooLong, OSError) as error:
             exists = isinstance(error, TookTooLong)
             problem = f"{path}: not read within {timeout:g} s" if exists else f"{path}: {error}"
@@ -61,7 +61,7 @@ def read(inputs: Sequence[Mapping[str, Any]], timeout: float, cache: str = "") -
     return found
 
 
-def _read(entry: Mapping[str, Any], path: str, cache: str) -> dict[str, Any]:
+def _read(entry: Mapping[str, Any], path: str, cache: DigestCache | None) -> dict[str, Any]:
     if entry["kind"] == "hub" and not os.path.lexists(path):
         return _snapshot(str(entry["repository"]), str(entry["revision"]))
     reading = tree(path, cache)

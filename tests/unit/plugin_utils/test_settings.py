@@ -63,6 +63,7 @@ BAD = [
     ("parity_group", 5),
     ("parity_exceptions", {"driver": "waived"}),
     ("parity_record", ["parity.json"]),
+    ("parity_rehash", "often"),
     ("parity_timeout", 0),
     ("axolotl_root", "relative/path"),
     ("axolotl_root", "/a/../b"),
