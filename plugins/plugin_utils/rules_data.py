@@ -201,7 +201,7 @@ def _hub(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         }
         if offline and lacking:
             expected = f"{name} is in the Hub's cache, since HF_HUB_OFFLINE keeps the trainers off the net"
-            where = f"it is not in {next(iter(lacking.values())).path}"
+            where = f"it is not in {lacking[min(lacking)].path}"
             yield Finding("hub_missing", tuple(lacking), expected, where, f"fetch it there first, or {bring}")
         held = {node: _held(found) for node, found in seen.items() if found.exists}
         result = outliers(held, plan["head"])

@@ -137,7 +137,7 @@ def _differs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
                 held.setdefault(name, {})[node] = folder
     for name, folders in held.items():
         result = outliers({node: folder.digest for node, folder in folders.items()}, plan["head"])
-        reference = next(folder for folder in folders.values() if folder.digest == result.expected)
+        reference = {folder.digest: folder for folder in folders.values()}[str(result.expected)]
         for digest, nodes in result.found.items():
             folder, prepared = folders[nodes[0]], of_node[nodes[0]]
             expected = f"{name} holds the same rows on all nodes, as on most: {content(reference.digest, reference)}"

@@ -113,6 +113,7 @@ BAD = [
     ("axolotl_training_files", [{"hub": "org/model", "dest": "a"}]),
     ("axolotl_training_files", [{"hub": "https://b/org/model", "revision": "0" * 40, "dest": "a"}]),
     ("axolotl_training_files", [{"hub": "org/model", "revision": "0" * 40, "include": "*", "dest": "a"}]),
+    ("training_files_preprocess", "all"),
     ("axolotl_accelerator", "rocm"),
     ("axolotl_nproc_per_node", 0),
     ("axolotl_nproc_per_node", "eight"),

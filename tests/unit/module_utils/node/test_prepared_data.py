@@ -22,8 +22,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def folder(path: Path) -> dict[str, Any]:
-    (found,) = read(path)["folders"].values()
-    return dict(found)
+    folders = read(path)["folders"]
+    assert list(folders) == [NAME]
+    return dict(folders[NAME])
 
 
 def note(path: Path, **changes: Any) -> None:
