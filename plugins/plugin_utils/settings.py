@@ -192,7 +192,7 @@ SETTINGS: tuple[Setting, ...] = (
         "File on the controller that keeps what the fleet agrees on, for version control; empty: none.",
     ),
     Setting(
-        "parity_rehash", flag, False, "Whether all training data is digested anew, which alone shows a decayed disk."
+        "parity_rehash", flag, False, "Whether to digest all training data anew, which alone shows a decayed disk."
     ),
     Setting("parity_timeout", SECONDS, 3600, "Seconds for reading a node, with the digests of its training data."),
     # The network

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+NOTES = ("uv_cache.json", "uv_build.json", "RECORD", "CACHEDIR.TAG", ".gpufleet.lock", "gpufleet-digests")
+
 
 def contents(root: Path) -> dict[str, str]:
     """Each file with its digest and each link with its target, but for what no two builds share.
@@ -23,14 +25,7 @@ def contents(root: Path) -> dict[str, str]:
         parts = set(path.parts)
         if parts & {"__pycache__", ".git", "runs"} or path.suffix == ".egg-info" or path.is_dir():
             continue
-        if path.name in (
-            "uv_cache.json",
-            "uv_build.json",
-            "RECORD",
-            "CACHEDIR.TAG",
-            ".gpufleet.lock",
-            "gpufleet-digests",
-        ):
+        if path.name in NOTES:
             continue
         if path.is_symlink():
             found[name] = os.readlink(path).replace(str(root), "")

@@ -25,7 +25,7 @@ LISTED = 5
 
 
 def tree(path: str, cache: DigestCache | None) -> TreeReading:
-    """The one way in which training data is digested: links count as what they point to, as they do for the trainers."""
+    """The one way in which training data is digested: links count as what they point to, as for the trainers."""
     return read_tree(path, follow=True, cache=cache)
 
 
