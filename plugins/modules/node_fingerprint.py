@@ -10,11 +10,13 @@ module: node_fingerprint
 short_description: Read everything about a node that must match its peers or be healthy
 version_added: "0.1.0"
 description:
-  - One call per node reads the release (commit, edited files, lock, installed packages, Python, torch), the config's
-    digest, the devices, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the
+  - One call per node reads the system, the release (commit, edited files, lock, installed packages, Python, torch), the
+    config's digest, the GPUs and their driver, the libraries that a trainer would load, the settings that NCCL would
+    have, the room on its disks, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the
     network's interfaces, the InfiniBand and RoCE adapters, and the limits that a trainer would have. It judges nothing;
     the comparison happens once, on the controller (M(gpufleet.axolotl.fleet_findings)).
-  - A probe that fails says so in its place, and the others still report.
+  - The probes run at the same time, each for a limited time. One that fails or hangs says so in its place, and the
+    others still report. A node on which everything hangs is read within three minutes.
 author:
   - gpufleet.axolotl contributors (@gpufleet)
 attributes:
@@ -107,6 +109,16 @@ options:
     type: str
     choices: [auto, systemd, process]
     default: auto
+  environment:
+    description:
+      - The trainers' environment, without secrets. What is said of libraries and of NCCL's settings holds for it; the
+        module's own environment does not count.
+    type: dict
+    default: {}
+  output_dir:
+    description: Where the run writes its checkpoints. It need not exist. Empty where the config names none.
+    type: path
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -117,49 +129,102 @@ EXAMPLES = r"""
     runs: /opt/axolotl/runs
     address: 198.51.100.12
     head_address: 198.51.100.11
+    environment:
+      NCCL_IB_TIMEOUT: "22"
 """
 
 RETURN = r"""
 fingerprint:
   description:
-    - C(machine) (identity, hostname, uid), C(storage) (as M(gpufleet.axolotl.storage_marker) returns it, null without
-      O(marker)), C(host_python), C(release) (as M(gpufleet.axolotl.release_info)),
-      C(config) (path, sha256, size, error, content, elsewhere), C(devices) (kind, count, error),
-      C(ports) (free, holder), C(active_runs),
-      C(network) (interfaces, default_route, login, address, head), C(infiniband) (hcas, modules, verbs, unclaimed,
-      gpudirect, counters, error), C(limits) (context, memlock, open_files, processes, error).
-    - C(inputs), for each name path, kind, exists, digest, data_digest, files, size, problems, newest_ns and revision.
-    - C(prepared) (path, exists, folders, record, error), null without O(prepared).
+    - What was read, in sections. A value that can't be read, or does not exist, is V(null). Each section has C(error),
+      a sentence where its probe failed, else V(null).
   returned: always
   type: dict
+  contains:
+    machine:
+      description: C(identity), C(hostname), C(uid).
+      type: dict
+    system:
+      description: C(kernel), C(os), C(glibc), C(architecture).
+      type: dict
+    host_python:
+      description: Version of the Python that ran this module.
+      type: str
+    storage:
+      description: As M(gpufleet.axolotl.storage_marker) returns it, null without O(marker).
+      type: dict
+    release:
+      description: As M(gpufleet.axolotl.release_info) returns it, with C(unknown_options) in place of C(train_options).
+      type: dict
+    config:
+      description:
+        - C(path), C(sha256), C(size) in bytes; C(content), the text with masked secrets of one that is not the wanted
+          one; C(elsewhere), where the wanted one lies if it is not in its place.
+      type: dict
+    devices:
+      description: C(kind) and C(count) of what there is to train on. A count includes GPUs that the environment hides.
+      type: dict
+    gpus:
+      description:
+        - C(driver), C(cuda) (the highest CUDA that the driver supports), C(nvswitch), C(fabric_manager) (as systemd has
+          it), and C(devices), from one call of C(nvidia-smi).
+        - A device has C(index), C(name), C(uuid), C(memory_mib), C(memory_used_mib), C(ecc), C(mig) and C(persistence)
+          (Enabled or Disabled), C(performance_state), C(pcie) (width, width_max, generation, generation_max),
+          C(remap_pending), C(remap_failed), C(throttle) (harmful reasons that are active), C(fabric), and C(processes)
+          that compute on it (pid, name, memory_mib).
+      type: dict
+    libraries:
+      description:
+        - C(torch_cuda) (the CUDA for which torch was built), C(cuda_runtime), C(cudnn), and C(nccl) with its C(version)
+          and C(path), as a trainer would load them. Null for a torch without CUDA.
+      type: dict
+    nccl:
+      description:
+        - C(files) from which NCCL takes settings (path, exists, error), in order of precedence.
+        - C(settings), name to C(value) and C(source), a path or V(environment).
+      type: dict
+    room:
+      description:
+        - C(output_dir) and C(root) (path, free_bytes, total_bytes), C(shm) (size_bytes, free_bytes), and C(neighbours)
+          (ipv4 and ipv6, the most entries of the kernel's neighbour table).
+      type: dict
+    inputs:
+      description:
+        - What the training reads, by name, each with C(path), C(kind), C(exists), C(digest), C(data_digest), C(files),
+          C(size), C(problems), C(newest_ns) and C(revision).
+      type: dict
+    prepared:
+      description: C(path), C(exists), C(folders), C(record). Null without O(prepared).
+      type: dict
+    ports:
+      description: Port to C(free) and C(holder).
+      type: dict
+    active_runs:
+      description: Ids of the node's active runs.
+      type: list
+      elements: str
+    network:
+      description: C(interfaces), C(left_out), C(default_route), C(login), C(address), C(head).
+      type: dict
+    infiniband:
+      description:
+        - C(hcas), C(modules), C(verbs), C(unclaimed), C(gpudirect), C(counters), and C(stack) (name inbox, doca or
+          mlnx_ofed, version, error).
+      type: dict
+    limits:
+      description: C(context), C(memlock), C(open_files), C(processes).
+      type: dict
+    errors:
+      description: Probe to its error, for the runs and ports, whose sections have no C(error).
+      type: dict
+    seconds:
+      description: Probe to the seconds that it took.
+      type: dict
 """
-
-import platform
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.node import (
-    config_file,
-    prepared_data,
-    probe_hardware,
-    probe_infiniband,
-    probe_limits,
-    probe_network,
-    run_reader,
-    sockets,
-    storage,
-    training_inputs,
-)
-from ..module_utils.node.digest_cache import DigestCache
-from ..module_utils.node.release_directory import read_release
-
-
-def port_state(port: int, run_is_active: bool) -> dict:
-    """Whether a port is free, and who holds it; a run that is just starting must not find it bound by us."""
-    holder = sockets.port_holder(port)
-    free = holder is None and (run_is_active or sockets.port_is_free(port))
-    return {"free": free, "holder": holder._asdict() if holder else None}
+from ..module_utils.node import fingerprint
 
 
 def main() -> None:
@@ -183,39 +248,14 @@ def main() -> None:
             "digest_cache": {"type": "path", "default": ""},
             "rehash": {"type": "bool", "default": False},
             "supervisor": {"type": "str", "choices": ["auto", "systemd", "process"], "default": "auto"},
+            "environment": {"type": "dict", "default": {}},
+            "output_dir": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
-    options = module.params
-    data_deadline = time.monotonic() + options["inputs_timeout"]
-    cache = None
-    if options["digest_cache"]:
-        cache = DigestCache(options["digest_cache"], look_up=not options["rehash"], write=not module.check_mode)
-    errors = probe_infiniband.ErrorWatch()  # what follows takes the time in which a bad link shows
-    release = read_release(options["release"])
-    known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
-    release["unknown_options"] = [name for name in options["train_options"] if known and name not in known]
-    active = [run.run_id for run in run_reader.active_runs(options["runs"])]
-    module.exit_json(
-        changed=False,
-        fingerprint={
-            "machine": probe_hardware.machine(),
-            "storage": storage.look(options["root"], options["marker"]) if options["marker"] else None,
-            "host_python": platform.python_version(),
-            "release": release,
-            "config": config_file.read(options["config"], options["config_sha256"]),
-            "devices": probe_hardware.devices(options["accelerator"]),
-            "ports": {str(port): port_state(port, bool(active)) for port in options["ports"]},
-            "active_runs": active,
-            "network": probe_network.read(options["address"], options["head_address"], options["login_address"]),
-            "limits": probe_limits.read(options["supervisor"]),
-            "infiniband": {**probe_infiniband.read(), "counters": errors.close()},
-            "inputs": training_inputs.read(options["inputs"], options["inputs_timeout"], cache),
-            "prepared": prepared_data.read(options["prepared"], max(1.0, data_deadline - time.monotonic()), cache)
-            if options["prepared"]
-            else None,
-        },
-    )
+    environment = {str(name): str(value) for name, value in module.params["environment"].items()}
+    found = fingerprint.read({**module.params, "environment": environment}, keep=not module.check_mode)
+    module.exit_json(changed=False, fingerprint=found)
 
 
 if __name__ == "__main__":

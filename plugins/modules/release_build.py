@@ -191,9 +191,10 @@ class Build:
         wanted = self._params["python_version"]
         self._uv("venv", "--quiet", "--clear", "--python", wanted, os.path.join(self._path, "venv"))
         with only_one(self._params["uv"], self._environment):
-            if before["sealed"] and before["packages"]["damaged"]:
+            spoilt = sorted({**before["packages"]["damaged"], **before["packages"]["edited"]})
+            if before["sealed"] and spoilt:
                 # Installed files are often hard links into the cache, so that an edit has reached the cache too.
-                self._uv("cache", "clean", "--quiet", *before["packages"]["damaged"])
+                self._uv("cache", "clean", "--quiet", *spoilt)
             self._uv(
                 "pip", "sync", "--quiet", "--require-hashes", *self._packages(), "--python", self._python, self._lock()
             )
@@ -254,7 +255,7 @@ class Build:
 def environment_is_intact(release):
     """Whether packages and interpreter are still what they were when the release was completed, if it ever was."""
     packages = release["packages"]
-    differs = any(packages[name] for name in ("missing", "extra", "different", "damaged"))
+    differs = any(packages[name] for name in ("missing", "extra", "different", "damaged", "edited"))
     return release["python_unchanged"] and not differs
 
 

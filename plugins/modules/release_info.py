@@ -95,9 +95,22 @@ release:
       type: str
     packages:
       description:
-        - The number of installed packages, those that are missing, extra or different against the lock, and the damaged
-          ones.
+        - The number of installed packages, and those that are missing, extra or different against the lock.
+        - Of those whose files differ from their RECORD the first such file, C(damaged) where it is missing or has
+          another size, C(edited) where its content differs. Contents are compared for files that were touched after
+          the release was completed.
       type: dict
+    packages_sha256:
+      description:
+        - One digest of all packages, their versions and the digests of their files as recorded, equal on two nodes
+          that installed the same wheels.
+      type: str
+    submodules:
+      description:
+        - C(path), C(commit) and C(state) of each submodule of the source. The state is V(current), V(absent),
+          V(other_commit) or V(conflict).
+      type: list
+      elements: dict
     project_version:
       description: Version of the source as installed.
       type: str

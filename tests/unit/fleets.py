@@ -80,13 +80,15 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "dirty": [],
             "dirty_count": 0,
             "untracked": False,
+            "submodules": [],
             "lock_sha256": plan["lock_sha256"],
             "packages": {"count": 9, "missing": {}, "extra": {}, "different": {}, "damaged": {}, "edited": {}},
-            "submodules": [],
+            "packages_sha256": "e" * 64,
             "project_version": "0.19.0",
             "python_version": "3.11.7",
             "torch_version": "2.13.0",
             "unknown_options": [],
+            "error": None,
         },
         "config": {
             "path": plan["nodes"][node]["paths"]["config"],
@@ -96,26 +98,6 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "content": None,
             "elsewhere": None,
         },
-        "system": {
-            "kernel": "6.1.0-30-amd64",
-            "os": "Debian GNU/Linux 12 (bookworm)",
-            "glibc": "2.36",
-            "architecture": "x86_64",
-        },
-        "gpus": {
-            "driver": "580.65.06",
-            "devices": [
-                {"name": "NVIDIA H100 80GB HBM3", "memory_mib": 81559, "ecc": "Enabled", "mig": "Disabled"}
-                for _gpu in range(8)
-            ],
-        },
-        "libraries": {
-            "torch_cuda": "13.0",
-            "cuda_runtime": "13.0",
-            "cudnn": "9.10.2",
-            "nccl": {"version": "2.28.9", "path": ""},
-        },
-        "nccl": {"settings": {}, "files": []},
         "devices": {"kind": "cuda", "count": 8, "error": None},
         "ports": {str(port): {"free": True, "holder": None} for port in (plan["master_port"], plan["watch_port"])}
         if node == plan["head"]
@@ -123,6 +105,79 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
         "active_runs": [],
         **training_data(plan, node),
         **data_network(plan, node),
+        **machinery(plan, node),
+        "errors": {},
+        "seconds": {"release": 0.8, "gpus": 1.2},
+    }
+
+
+def machinery(plan: dict[str, Any], node: str) -> dict[str, Any]:
+    """Its system, its eight GPUs, and what they are used through and with."""
+    paths = plan["nodes"][node]["paths"]
+    disk = {"free_bytes": 3 << 40, "total_bytes": 7 << 40}
+    return {
+        "system": {
+            "kernel": "6.8.0-60-generic",
+            "os": "Ubuntu 24.04.2 LTS",
+            "glibc": "2.39",
+            "architecture": "x86_64",
+            "error": None,
+        },
+        "gpus": {
+            "driver": "580.95.05",
+            "cuda": "13.0",
+            "devices": [gpu(index, node) for index in range(8)],
+            "nvswitch": True,
+            "fabric_manager": "active",
+            "error": None,
+        },
+        "libraries": {
+            "torch_cuda": "13.0",
+            "cuda_runtime": "13.0",
+            "cudnn": "9.15.1",
+            "nccl": {
+                "version": "2.28.9",
+                "path": f"{paths['release']}/venv/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2",
+            },
+            "error": None,
+        },
+        "nccl": {
+            "files": [
+                {"path": "/home/trainer/.nccl.conf", "exists": False, "error": None},
+                {"path": "/etc/nccl.conf", "exists": False, "error": None},
+            ],
+            "settings": {},
+            "error": None,
+        },
+        "room": {
+            "output_dir": {"path": paths["output_dir"], **disk},
+            "root": {"path": plan["nodes"][node]["root"], **disk},
+            "shm": {"size_bytes": 1 << 40, "free_bytes": 1 << 40},
+            "neighbours": {"ipv4": 1024, "ipv6": 1024},
+            "error": None,
+        },
+    }
+
+
+def gpu(index: int = 0, node: str = "node0", **changes: Any) -> dict[str, Any]:
+    """A GPU that is idle and well."""
+    return {
+        "index": index,
+        "name": "NVIDIA H100 80GB HBM3",
+        "uuid": f"GPU-{index}0000000-{node}",
+        "memory_mib": 81559,
+        "memory_used_mib": 4,
+        "ecc": "Enabled",
+        "mig": "Disabled",
+        "persistence": "Enabled",
+        "performance_state": "P0",
+        "pcie": {"width": 16, "width_max": 16, "generation": 5, "generation_max": 5},
+        "remap_pending": False,
+        "remap_failed": False,
+        "throttle": [],
+        "fabric": "Completed",
+        "processes": [],
+        **changes,
     }
 
 
@@ -182,6 +237,7 @@ def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, An
                 "error": None,
                 "interface": "lo" if node == plan["head"] else "ib0",
             },
+            "error": None,
         },
         "limits": {"context": "systemd", "memlock": unlimited, "open_files": None, "processes": None, "error": None},
         "infiniband": {
@@ -200,6 +256,7 @@ def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, An
             "verbs": True,
             "unclaimed": [],
             "gpudirect": {"peermem": False, "dmabuf": True, "open_driver": True},
+            "stack": {"name": "doca", "version": "25.10-1.7.1", "error": None},
             "error": None,
             "counters": {"seconds": 1.2, "total": {}, "rising": {}},
         },

@@ -23,7 +23,7 @@ LOCK = "alpha==1.0 --hash=sha256:00\nbeta-tools==2.0+cpu --hash=sha256:01\n"
 PYPROJECT = '[build-system]\nrequires = ["setuptools>=64"]\n[project.optional-dependencies]\nray = []\n'
 
 _UV = f"""#!{sys.executable}
-import os, pathlib, re, subprocess, sys
+import base64, hashlib, os, pathlib, re, subprocess, sys
 here, arguments = pathlib.Path(__file__).parent, sys.argv[1:]
 with open(here / "uv.log", "a") as log:
     log.write(" ".join(arguments) + "\\n")
@@ -40,7 +40,8 @@ def install(site, name, version, files, direct_url=""):
     for path, content in {{**files, f"{{info.name}}/METADATA": name}}.items():
         (site / path).parent.mkdir(exist_ok=True)
         (site / path).write_text(content)
-        record += f"{{path}},sha256=00,{{len(content)}}\\n"
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).decode().rstrip("=")
+        record += f"{{path}},sha256={{digest}},{{len(content)}}\\n"
     (info / "RECORD").write_text(record)
     if direct_url:
         (info / "direct_url.json").write_text(direct_url)

@@ -8,6 +8,7 @@ Names of packages are data of the role (vars/main): here they are taken as given
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -31,6 +32,23 @@ def unknown_system(system: OperatingSystem, known: Iterable[str]) -> str:
         f"Known are the families {', '.join(sorted(known))}: set infiniband_provider to none, and install the stack "
         "yourself."
     )
+
+
+def stack(ofed_info: str | None) -> dict[str, str | None]:
+    """Which stack a node has: ``OFED-internal-25.01-0.6.0:`` is DOCA's, ``MLNX_OFED_LINUX-24.10-0.7.0.0:`` is not.
+
+    Args:
+        ofed_info: what `ofed_info -s` says, None where there is no such tool, which only NVIDIA's stacks bring.
+
+    Returns:
+        name (inbox, doca or mlnx_ofed) and version, None for inbox, whose drivers are the kernel's.
+    """
+    if ofed_info is None:
+        return {"name": INBOX, "version": None}
+    said = re.match(r"(MLNX_OFED_LINUX|OFED-internal)-([0-9][0-9A-Za-z.-]{0,40}?):?\s*$", ofed_info)
+    if not said:
+        return {"name": None, "version": None}
+    return {"name": "mlnx_ofed" if said.group(1) == "MLNX_OFED_LINUX" else DOCA, "version": said.group(2)}
 
 
 def matching(patterns: Iterable[str], installed: Iterable[str]) -> list[str]:

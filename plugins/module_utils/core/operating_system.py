@@ -48,10 +48,20 @@ class OperatingSystem(NamedTuple):
 
 def read_os_release(text: str) -> OperatingSystem:
     """Parse os-release: shell-like assignments, quoted or not; what can't be parsed is left out."""
+    found = _assignments(text)
+    identity = found.get("ID", "").lower()
+    return OperatingSystem(identity, found.get("VERSION_ID", ""), _FAMILY_OF.get(identity, ""))
+
+
+def pretty_name(text: str) -> str | None:
+    """How os-release names the system for people (``Debian GNU/Linux 12 (bookworm)``); None where it does not."""
+    return _assignments(text).get("PRETTY_NAME", "")[:120] or None
+
+
+def _assignments(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         match = re.fullmatch(r"""\s*([A-Z_]+)=(["']?)(.*?)\2\s*""", line)
         if match:
             found[match.group(1)] = match.group(3)
-    identity = found.get("ID", "").lower()
-    return OperatingSystem(identity, found.get("VERSION_ID", ""), _FAMILY_OF.get(identity, ""))
+    return found

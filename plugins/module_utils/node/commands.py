@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,18 +15,26 @@ from typing import IO, NamedTuple
 
 MAX_OUTPUT = 1 << 20
 _GRACE = 2.0
+"""Seconds for a killed process to go, and for pipes to be drained."""
 
 
 class CommandResult(NamedTuple):
-    """How a command ended. A command that could not be started has rc 127 and says so in stderr."""
+    """How a command ended. A command that could not be started has rc 127 and says so in stderr.
+
+    A command that SIGKILL did not end is left behind: it hangs in the kernel, mostly in a driver, and its rc is that of
+    a killed one.
+    """
 
     rc: int
     stdout: str
     stderr: str
     timed_out: bool
+    left_behind: bool = False
 
     def message(self, limit: int = 2000) -> str:
         """What the command said about its failure: the end of it, since that is where tools put the reason."""
+        if self.left_behind:
+            return "it did not end in time and can't be killed: it hangs in the kernel, dmesg may say where"
         if self.timed_out:
             return "it did not end in time and was stopped"
         text = (self.stderr.strip() or self.stdout.strip() or f"exit code {self.rc}").replace("\r", "\n")
@@ -38,13 +47,17 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     max_output: int = MAX_OUTPUT,
-    *,
     inherit: bool = True,
 ) -> CommandResult:
-    """Run one argument list (never a shell).
+    """Run one argument list (never a shell), and come back at most some seconds after `timeout`.
 
-    `env` is added to this process's own environment or, without `inherit`, is all that the command gets. Of more than
-    `max_output` bytes of output the middle is left out.
+    Args:
+        argv: the command and its arguments.
+        timeout: seconds after which it is killed with its whole session.
+        env: variables that are added to this process's own environment.
+        cwd: the folder in which it runs.
+        max_output: bytes of each output; of more the middle is left out.
+        inherit: whether this process's own environment is handed on; without it the command gets `env` alone.
     """
     try:
         process = subprocess.Popen(
@@ -66,12 +79,22 @@ def run(
         timed_out = True
     finally:
         if process.returncode is None:
-            # The session, and so the process group, is the command's own: nobody else's process can be in it.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _kill(process)
     # A daemon that the command left behind may hold the pipes open for ever; what was said until now is enough.
     stdout, stderr = (reader.text(_GRACE) for reader in readers)
-    return CommandResult(process.returncode, stdout, stderr, timed_out)
+    rc = process.returncode
+    return CommandResult(-signal.SIGKILL if rc is None else rc, stdout, stderr, timed_out, left_behind=rc is None)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command's session, and wait for its end no longer than a kill takes.
+
+    The session, and so the process group, is the command's own: nobody else's process can be in it. What waits in the
+    kernel for a driver that does not answer (state D) takes no signal, and nobody may wait for it.
+    """
+    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
 
 
 class _Reader:

@@ -16,10 +16,15 @@ def free_bytes(path: str) -> int:
     Raises:
         OSError: its file system can't be asked.
     """
+    status = os.statvfs(existing_folder(path))
+    return status.f_bavail * status.f_frsize
+
+
+def existing_folder(path: str) -> str:
+    """The path, or the nearest folder above it that exists."""
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+    return path
 
 
 def too_small(path: str, needed: int, free: int, what: str) -> str:

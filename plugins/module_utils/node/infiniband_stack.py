@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..core import operating_system
+from ..core import infiniband_state, operating_system
 from ..core.operating_system import OperatingSystem
-from . import commands
+from . import commands, probe_system
 
 TOOLS = ("ibstat", "ibhosts", "ibqueryerrors", "perfquery", "ib_write_bw")
 """What looks after a fabric, and what measures it."""
@@ -24,6 +24,8 @@ DRIVERS = ("mlx5_core", "mlx5_ib", "ib_core")
 """The modules that tell whether the loaded stack is the installed one."""
 
 _TIMEOUT = 30.0
+OFED_INFO_TIMEOUT = 10.0
+"""Seconds; it prints a line of a file."""
 
 
 class Kernel(NamedTuple):
@@ -40,18 +42,22 @@ class Kernel(NamedTuple):
 
 def system() -> OperatingSystem:
     """The node's operating system; empty where os-release can't be read."""
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                return operating_system.read_os_release(stream.read())
-        except OSError:
-            continue
-    return OperatingSystem("", "", "")
+    return operating_system.read_os_release(probe_system.os_release())
 
 
 def kernel() -> Kernel:
     """systemd leaves the kind of container in a file (sd_notify: container interface)."""
     return Kernel(os.uname().release, os.path.exists("/run/systemd/container"))
+
+
+def stack() -> dict[str, str | None]:
+    """Which stack is installed: name (inbox, doca or mlnx_ofed), version, and error where its own tool fails."""
+    tool = shutil.which("ofed_info", path=TOOL_PATH)
+    if not tool:
+        return {**infiniband_state.stack(None), "error": None}
+    result = commands.run([tool, "-s"], OFED_INFO_TIMEOUT)
+    late = f"no answer within {OFED_INFO_TIMEOUT:.0f} s" if result.timed_out else result.message(300)
+    return {**infiniband_state.stack(result.stdout), "error": f"ofed_info: {late}" if result.rc else None}
 
 
 def missing_tools() -> list[str]:

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from . import bounded
@@ -37,6 +38,8 @@ MODULES = ("mlx5_core", "mlx5_ib", "ib_uverbs", "ib_umad", "rdma_cm", "ib_ipoib"
 PEERMEM = ("kernel/mm/memory_peers/nv_mem", "kernel/mm/memory_peers/nv_mem_nc", "module/nvidia_peermem")
 """Below sysfs, where NCCL looks for a peer memory client (src/transport/net_ib/gdr.cc: each with /version)."""
 
+NOTHING: Mapping[str, Any] = {"hcas": {}, "modules": {}, "verbs": False, "unclaimed": [], "gpudirect": None}
+
 INFINIBAND_CONTROLLER = "0x0207"
 """The start of the PCI class of an InfiniBand controller (PCI Code and ID Assignment: class 02h, subclass 07h)."""
 
@@ -54,8 +57,7 @@ def read(sysfs: str = "/sys", proc: str = "/proc") -> dict[str, Any]:
         found: dict[str, Any] = bounded.within(PATIENCE, _read, sysfs, proc)
         return found
     except (bounded.TookTooLong, OSError, ValueError) as error:
-        nothing = {"hcas": {}, "modules": {}, "verbs": False, "unclaimed": [], "gpudirect": None}
-        return {**nothing, "error": f"{sysfs}/class/infiniband: {error}"}
+        return {**NOTHING, "error": f"{sysfs}/class/infiniband: {error}"}
 
 
 def _read(sysfs: str, proc: str) -> dict[str, Any]:

@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-from ..core.lock_file import LockFileError, compare_installed, normalise_name, parse_lock
+from ..core.lock_file import LockFileError, compare_installed, parse_lock
 from ..core.release_name import ReleaseNameError, release_id
+from . import installed_packages
 from .commands import CommandResult, run
 
 SEAL = "release.json"
 _LISTED = 20
+_SUBMODULE_STATES = {" ": "current", "-": "absent", "+": "other_commit", "U": "conflict"}
+"""The first letter of a line of `git submodule status` (git-submodule(1)) to what it says."""
 _PYTHON_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
 
 
@@ -29,9 +30,9 @@ def read_release(path: str, *, timeout: float = 30) -> dict[str, Any]:
     its lock, its packages and its interpreter are what release.json and the folder's name say.
     """
     reading = _Reading(os.path.realpath(path), timeout)
-    found: dict[str, Any] = {"path": path, "exists": os.path.isdir(path), "complete": False}
+    found = nothing(path, exists=os.path.isdir(path))
     if not found["exists"]:
-        return {**found, **_nothing(), "problems": [f"{path}: there is no such folder"]}
+        return {**found, "problems": [f"{path}: there is no such folder"]}
     found.update(reading.seal())
     found.update(reading.source())
     found.update(reading.lock())
@@ -53,7 +54,7 @@ def read_seal(path: str) -> dict[str, Any] | None:
 
 
 def read_source(path: str, *, timeout: float = 30) -> dict[str, Any]:
-    """The part of `read_release` that is about source/: commit, dirty, dirty_count, untracked."""
+    """The part of `read_release` that is about source/: commit, dirty, dirty_count, untracked, submodules."""
     return _Reading(os.path.realpath(path), timeout).source()
 
 
@@ -63,16 +64,22 @@ def git(path: str, *arguments: str, timeout: float = 30) -> CommandResult:
     return run(command, timeout, env={"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
 
 
-def _nothing() -> dict[str, Any]:
+def nothing(path: str, *, exists: bool) -> dict[str, Any]:
+    """A release of which nothing has been read; `problems` is left to whoever knows why."""
     return {
+        "path": path,
+        "exists": exists,
+        "complete": False,
         "sealed": False,
         "release_id": None,
         "commit": None,
         "dirty": [],
         "dirty_count": 0,
         "untracked": False,
+        "submodules": [],
         "lock_sha256": None,
-        "packages": {"count": 0, "missing": {}, "extra": {}, "different": {}, "damaged": {}},
+        "packages": {"count": 0, "missing": {}, "extra": {}, "different": {}, "damaged": {}, "edited": {}},
+        "packages_sha256": None,
         "project_version": None,
         "python_version": None,
         "python_unchanged": False,
@@ -108,7 +115,7 @@ class _Reading:
         # Without this check git would look upwards and describe a repository that happens to hold the whole root.
         if not os.path.exists(os.path.join(source, ".git")):
             self.problems.append("source/ holds no git checkout")
-            return {"commit": None, "dirty": [], "dirty_count": 0, "untracked": False}
+            return {"commit": None, "dirty": [], "dirty_count": 0, "untracked": False, "submodules": []}
         head = git(source, "rev-parse", "--verify", "HEAD", timeout=self._timeout)
         status = git(source, "status", "--porcelain", "-z", "--untracked-files=all", timeout=self._timeout)
         for result, question in ((head, "which commit"), (status, "whether it is clean")):
@@ -123,7 +130,25 @@ class _Reading:
             "dirty": dirty[:_LISTED],
             "dirty_count": len(dirty),
             "untracked": any(line.startswith("??") for line in dirty),
+            "submodules": self._submodules(source),
         }
+
+    def _submodules(self, source: str) -> list[dict[str, str]]:
+        """Path, commit that is checked out (for one that is absent: the recorded one) and state of each submodule."""
+        if not os.path.exists(os.path.join(source, ".gitmodules")):
+            return []
+        status = git(source, "submodule", "status", "--recursive", timeout=self._timeout)
+        if status.rc:
+            self.problems.append(f"git can't say which submodules source/ has: {status.message(300)}")
+            return []
+        lines = [
+            re.fullmatch(r"([ +U-])([0-9a-f]{40,64}) (.+?)(?: \([^()]*\))?", line) for line in status.stdout.split("\n")
+        ]
+        return [
+            {"path": line.group(3), "commit": line.group(2), "state": _SUBMODULE_STATES[line.group(1)]}
+            for line in lines
+            if line
+        ]
 
     def lock(self) -> dict[str, Any]:
         try:
@@ -147,10 +172,11 @@ class _Reading:
         missing, extra, different = compare_installed(self._locked or {}, installed)
         if self._locked is not None and (missing or extra or different):
             self.problems.append(f"the packages differ from the lock: {_differences(missing, extra, different)}")
-        damaged = self._damaged()
-        if damaged:
-            files = [f"{name}: {path}" for name, path in damaged.items()]
-            self.problems.append(f"installed files are missing or have another size: {_some(files)}")
+        checked = installed_packages.check(self._packages(), self._completed_at())
+        for found, what in ((checked.damaged, "are missing or have another size"), (checked.edited, "were edited")):
+            if found:
+                files = [f"{name}: {path}" for name, path in found.items()]
+                self.problems.append(f"installed files {what}: {_some(files)}")
         if project is None:
             self.problems.append("source/ is not installed in venv/")
         return {
@@ -159,37 +185,39 @@ class _Reading:
                 "missing": missing,
                 "extra": extra,
                 "different": {name: {"locked": pair[0], "installed": pair[1]} for name, pair in different.items()},
-                "damaged": damaged,
+                "damaged": checked.damaged,
+                "edited": checked.edited,
             },
+            "packages_sha256": checked.sha256 if installed else None,
             "project_version": project,
             "python_version": python_version,
             "python_unchanged": python_version is not None and python_version == sealed_version,
             "torch_version": installed.get("torch"),
         }
 
+    def _packages(self) -> list[installed_packages.Package]:
+        return list(installed_packages.packages(self._below("venv")))
+
     def _installed(self) -> tuple[dict[str, str], str | None]:
         """The installed packages, and apart from them the version of the source that is installed as editable."""
         installed: dict[str, str] = {}
         project = None
-        for package, version, metadata in _packages(self._below("venv")):
-            if _editable_path(metadata) == self._below("source"):
-                project = version
+        for package in self._packages():
+            if installed_packages.editable_path(package.metadata) == self._below("source"):
+                project = package.version
             else:
-                installed[package] = version
+                installed[package.name] = package.version
         return installed, project
 
-    def _damaged(self) -> dict[str, str]:
-        """Packages with the first file of each that is missing or has another size than when it was installed.
+    def _completed_at(self) -> int | None:
+        """When the release was completed, in nanoseconds by its file system's own clock, which may be another host's.
 
-        Sizes show an installation that was cut off and nearly every edit, in a second instead of the half minute
-        that hashing some gigabytes takes.
+        release.json is written last, so every file that was installed with the release is older.
         """
-        damaged = {}
-        for package, _version, metadata in _packages(self._below("venv")):
-            path = _first_damaged(metadata)
-            if path:
-                damaged[package] = path
-        return damaged
+        try:
+            return os.stat(self._below(SEAL)).st_mtime_ns if self._seal else None
+        except OSError:
+            return None
 
     def check_identity(self, found: dict[str, Any]) -> None:
         """The folder's name is derived from what the release holds, so whatever was swapped shows here."""
@@ -223,56 +251,6 @@ def _dirty(status: str) -> list[str]:
         if line and not (line.startswith("??") and build_output):
             lines.append(line)
     return lines
-
-
-def _packages(venv: str) -> Iterator[tuple[str, str, str]]:
-    """Each installed package: normalised name, version, folder of its metadata."""
-    for folder in _site_packages(venv):
-        for name in sorted(os.listdir(folder)):
-            stem, suffix = os.path.splitext(name)
-            metadata = os.path.join(folder, name)
-            if suffix == ".dist-info" and "-" in stem and os.path.exists(os.path.join(metadata, "METADATA")):
-                package, version = stem.rsplit("-", 1)
-                yield normalise_name(package), version, metadata
-
-
-def _first_damaged(metadata: str) -> str | None:
-    """Compare a package's files with its RECORD. Byte code is left out: Python itself rewrites it."""
-    folder = os.path.dirname(metadata)
-    try:
-        with open(os.path.join(metadata, "RECORD"), encoding="utf-8", newline="") as stream:
-            for row in csv.reader(stream):
-                if len(row) != 3 or not row[2] or row[0].endswith(".pyc"):
-                    continue
-                try:
-                    if os.stat(os.path.join(folder, row[0])).st_size == int(row[2]):
-                        continue
-                except OSError:
-                    pass
-                return row[0]
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error):
-        return "RECORD"
-    return None
-
-
-def _site_packages(venv: str) -> list[str]:
-    lib = os.path.join(venv, "lib")
-    try:
-        folders = [os.path.join(lib, name, "site-packages") for name in sorted(os.listdir(lib))]
-    except OSError:
-        return []
-    return [folder for folder in folders if os.path.isdir(folder)]
-
-
-def _editable_path(metadata: str) -> str | None:
-    try:
-        with open(os.path.join(metadata, "direct_url.json"), encoding="utf-8") as stream:
-            direct = json.load(stream)
-        if direct["dir_info"]["editable"]:
-            return os.path.realpath(unquote(urlparse(direct["url"]).path))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
 
 
 def _differences(missing: dict[str, str], extra: dict[str, str], different: dict[str, tuple[str, str]]) -> str:

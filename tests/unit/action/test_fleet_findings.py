@@ -97,7 +97,7 @@ def test_a_record_that_can_not_be_written_is_said(plan: dict[str, Any]) -> None:
 def test_an_exception_of_the_inventory_takes_the_error_away(plan: dict[str, Any]) -> None:
     plan["parity"]["exceptions"] = {"driver": {"severity": "waived", "reason": "until March", "hosts": []}}
     prints = fingerprints(plan)
-    prints["node1"]["gpus"]["driver"] = "580.95.05"
+    prints["node1"]["gpus"]["driver"] = "580.65.06"
     judgement = judged(plan, prints)
     assert [(one["id"], one["severity"], one["reason"]) for one in judgement["findings"]] == [
         ("driver", "waived", "until March")
