@@ -140,6 +140,22 @@ def _unread(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("probe_failed", nodes, "an answer from every probe", f"{name}: {error}", remedy, WARNING)
 
 
+def _package_files(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    found = []
+    for node, fingerprint in fingerprints.items():
+        packages = _map(fingerprint, "release", "packages")
+        files = [
+            f"{name}: {path} {what}"
+            for kind, what in (("damaged", "is missing or has another size"), ("edited", "was edited"))
+            for name, path in _map(packages, kind).items()
+        ]
+        if files:
+            found.append((node, "; ".join(files[:3]) + (f"; and {len(files) - 3} more" if len(files) > 3 else "")))
+    for said, nodes in _by_value(found).items():
+        remedy = "run provision, which restores them; a change that is wanted belongs into a package of its own version"
+        yield Finding("package_files", nodes, "the packages' files as they were installed", said, remedy)
+
+
 def _driver(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     found = []
     for node, fingerprint in fingerprints.items():
@@ -386,6 +402,7 @@ def _size(size: int) -> str:
 
 RULES: tuple[Rule, ...] = (
     _unread,
+    _package_files,
     _driver,
     _nccl_library,
     _hidden,

@@ -78,6 +78,18 @@ PLANTED = [
         "adapters: ofed_info: late",
     ),
     ("probe_failed", "warning", put("errors", "runs", value=LATE), f"runs and ports: {LATE}"),
+    (
+        "package_files",
+        "error",
+        put("release", "packages", "edited", value={"peft": "peft/model.py"}),
+        "peft: peft/model.py was edited",
+    ),
+    (
+        "package_files",
+        "error",
+        put("release", "packages", "damaged", value=dict.fromkeys("abcde", "x.py")),
+        "c: x.py is missing or has another size; and 2 more",
+    ),
     ("driver_too_old", "error", put("gpus", "driver", value="575.57.08"), "driver 575.57.08"),
     (
         "nccl_library",
