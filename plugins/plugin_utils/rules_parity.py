@@ -216,21 +216,12 @@ ROWS: tuple[Row, ...] = (
         shown=listed,
     ),
     Row(
-        "gpu_mig",
-        "MIG",
-        kinds_of_gpus("mig"),
-        "set it alike on all GPUs (nvidia-smi --multi-instance-gpu=0)",
-        EQUAL_IN_GROUP,
-        behind=("gpu_model",),
-        shown=listed,
-    ),
-    Row(
         "gpu_memory",
         "GPU memory in MiB",
         kinds_of_gpus("memory_mib"),
         SEE_TO_GPU,
         EQUAL_IN_GROUP,
-        behind=("gpu_model", "gpu_ecc", "gpu_mig"),
+        behind=("gpu_model", "gpu_ecc"),
         shown=listed,
     ),
     # The fabric

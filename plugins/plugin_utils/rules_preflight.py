@@ -16,6 +16,7 @@ from . import (
     config_difference,
     rule_table,
     rules_data,
+    rules_health,
     rules_infiniband,
     rules_network,
     rules_parity,
@@ -256,5 +257,6 @@ LAST: tuple[Rule, ...] = (
     _override_options,
     *rules_network.RULES,
     rules_infiniband.examine,
+    *rules_health.RULES,
     _root_user,
 )

@@ -239,7 +239,13 @@ def data_network(plan: dict[str, Any], node: str, hcas: int = 2) -> dict[str, An
             },
             "error": None,
         },
-        "limits": {"context": "systemd", "memlock": unlimited, "open_files": None, "processes": None, "error": None},
+        "limits": {
+            "context": "systemd",
+            "memlock": unlimited,
+            "open_files": {"soft": 1 << 19, "hard": 1 << 19},
+            "processes": None,
+            "error": None,
+        },
         "infiniband": {
             "hcas": {
                 f"mlx5_{index}": {

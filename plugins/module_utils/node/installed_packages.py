@@ -113,8 +113,8 @@ def check(found: Iterable[Package], since: int | None) -> Checked:
 
     Args:
         found: the packages.
-        since: nanoseconds since 1970, by the clock of their file system; contents of files that were not touched after
-            it are trusted. None trusts all contents.
+        since: nanoseconds since 1970, by the clock of their file system; contents of files that were last touched
+            before it are trusted. None trusts all contents.
     """
     damaged: dict[str, str] = {}
     suspects: list[_Suspect] = []
@@ -138,7 +138,7 @@ def check(found: Iterable[Package], since: int | None) -> Checked:
             if status is None or status.st_size != row.size:
                 damaged[package.name] = row.path
                 break
-            if since is not None and max(status.st_mtime_ns, status.st_ctime_ns) > since:
+            if since is not None and max(status.st_mtime_ns, status.st_ctime_ns) >= since:
                 suspects.append(_Suspect(package.name, file, row))
     return Checked(damaged, _edited(suspects), whole.hexdigest())
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.fleets import fingerprints, plan_of
 from unit.helpers import free_port, run_module
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import probe_hardware, sockets
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import fingerprint, probe_hardware, sockets
 
 
 def read(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
@@ -78,26 +79,58 @@ def test_the_same_machine_is_recognised_whatever_name_it_goes_by() -> None:
     assert len(probe_hardware.machine()["identity"]) == 16
 
 
+CAPTURED = Path(__file__).resolve().parents[1] / "captured" / "nvidia_smi_h100_575.xml"
+
+
 @pytest.mark.parametrize(
-    ("script", "devices"),
+    ("script", "count", "error"),
     [
-        ("printf 'NVIDIA H200\\nNVIDIA H200\\n'", {"kind": "cuda", "count": 2, "error": None}),
-        ("true", {"kind": "cuda", "count": 0, "error": None}),
-        ("echo no driver >&2; exit 9", {"kind": "cuda", "count": 0, "error": "nvidia-smi: no driver"}),
+        (f"echo $* | grep -qx -e '-q -x' && cat {CAPTURED}", 2, None),
+        ("echo no driver >&2; exit 9", 0, "nvidia-smi: no driver"),
+        ("true", 0, "nvidia-smi: its XML can't be read: no element found: line 1, column 0"),
     ],
 )
-def test_gpus_are_counted_by_nvidia_smi(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, devices: dict[str, Any]
+def test_gpus_are_read_by_nvidia_smi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, count: int, error: str | None
 ) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert read(tmp_path, accelerator="cuda")["devices"] == devices
+    found = read(tmp_path, accelerator="cuda")
+    assert found["devices"] == {"kind": "cuda", "count": count, "error": error}
+    assert (len(found["gpus"]["devices"]), found["gpus"]["error"]) == (count, error)
+
+
+def test_the_environment_and_the_output_of_the_run_are_what_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCCL_DEBUG", "its own")
+    found = read(tmp_path, environment={"NCCL_IB_TIMEOUT": "22"}, output_dir=str(tmp_path / "out"), root=str(tmp_path))
+    assert found["nccl"]["settings"]["NCCL_IB_TIMEOUT"] == {"value": "22", "source": "environment"}
+    assert "NCCL_DEBUG" not in found["nccl"]["settings"]
+    assert found["room"]["output_dir"]["path"] == str(tmp_path / "out")
+    assert found["room"]["root"]["total_bytes"] > 0
+
+
+def test_it_has_what_the_made_up_ones_of_the_tests_have(tmp_path: Path) -> None:
+    """The rules are tested with made-up fingerprints; a key that they have and nodes don't would be dead."""
+    plan = plan_of(1)
+    real, made_up = read(tmp_path, marker="x", root=str(tmp_path)), fingerprints(plan)["node0"]
+    assert real.keys() == made_up.keys() | {"storage"}
+    for name in ("system", "gpus", "libraries", "nccl", "room", "release", "network", "infiniband", "limits", "config"):
+        # What an absent release and a torch without CUDA leave out is held against the rest in their own tests.
+        assert made_up[name].keys() <= real[name].keys(), name
+    assert real["seconds"].keys() == fingerprint.SECONDS.keys()
+
+
+def test_a_node_without_release_can_be_read_for_gpus(tmp_path: Path) -> None:
+    libraries = read(tmp_path, accelerator="cuda")["libraries"]
+    assert set(libraries.values()) == {None}
 
 
 def test_a_node_without_nvidia_smi_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    devices = probe_hardware.devices("cuda")
+    devices = probe_hardware.devices("cuda")["devices"]
     assert devices["count"] == 0
     assert "nvidia-smi" in devices["error"]

@@ -101,14 +101,16 @@ def test_what_was_cut_off_is_built_anew(arguments: Arguments) -> None:
     assert calls(arguments) == ["venv --quiet", "pip sync", "pip install"]
 
 
-def test_an_edited_package_is_restored_and_leaves_the_cache(arguments: Arguments) -> None:
+@pytest.mark.parametrize("content", ["x = 'edited'\n", "x = 2\n"])
+def test_an_edited_package_is_restored_and_leaves_the_cache(arguments: Arguments, content: str) -> None:
     build(arguments)
-    (site_packages(arguments) / "alpha" / "__init__.py").write_text("x = 'edited'\n")
+    (site_packages(arguments) / "alpha" / "__init__.py").write_text(content)
     calls(arguments)
     result = build(arguments)
     assert result["changed"]
     assert "alpha: alpha/__init__.py" in result["repaired"][0]
     assert (site_packages(arguments) / "alpha" / "__init__.py").read_text() == "x = 1\n"
+    assert "cache clean --quiet alpha\n" in Path(arguments["uv"]).with_name("uv.log").read_text()
     assert calls(arguments) == ["venv --quiet", "cache clean", "pip sync", "pip install"]
 
 

@@ -161,3 +161,18 @@ def test_a_driver_is_stale_when_another_would_be_loaded() -> None:
     assert state.stale_drivers(loaded, {"mlx5_core": "CCC", "ib_core": "BBB", "mlx5_ib": "DDD"}) == ["mlx5_core"]
     assert state.stale_drivers(loaded, {"mlx5_core": "AAA", "ib_core": ""}) == []
     assert state.stale_drivers({}, {"mlx5_core": "CCC"}) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "stack"),
+    [
+        (None, {"name": "inbox", "version": None}),
+        ("OFED-internal-25.01-0.6.0:\n", {"name": "doca", "version": "25.01-0.6.0"}),
+        ("OFED-internal-25.10-1.7.1.413:\n", {"name": "doca", "version": "25.10-1.7.1.413"}),
+        ("MLNX_OFED_LINUX-24.10-0.7.0.0:\n", {"name": "mlnx_ofed", "version": "24.10-0.7.0.0"}),
+        ("", {"name": None, "version": None}),
+        ("OFED-1.2\nx", {"name": None, "version": None}),
+    ],
+)
+def test_a_stack_is_known_by_what_its_own_tool_says(said: str | None, stack: dict[str, str | None]) -> None:
+    assert state.stack(said) == stack

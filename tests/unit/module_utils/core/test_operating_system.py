@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.operating_system import read_os_release
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.operating_system import pretty_name, read_os_release
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 UBUNTU = 'NAME="Ubuntu"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
@@ -33,3 +33,8 @@ def test_systems_are_told(text: str, found: tuple[str, str, str], major: str) ->
     system = read_os_release(text)
     assert tuple(system) == found
     assert system.major == major
+
+
+@pytest.mark.parametrize(("text", "name"), [(DEBIAN, "Debian GNU/Linux 12 (bookworm)"), (UBUNTU, None), ("", None)])
+def test_systems_have_a_name_for_people(text: str, name: str | None) -> None:
+    assert pretty_name(text) == name

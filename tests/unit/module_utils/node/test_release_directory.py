@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from unit.helpers import run_module
-from unit.releases import git, prepare_release
+from unit.releases import git, make_source, prepare_release
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.release_directory import read_release
 
@@ -46,7 +46,9 @@ def test_a_release_as_it_was_built_is_complete(release: Path) -> None:
     assert found["problems"] == []
     assert found["complete"]
     assert found["commit"] == git(release / "source", "rev-parse", "HEAD")
-    assert found["packages"] == {"count": 2, "missing": {}, "extra": {}, "different": {}, "damaged": {}}
+    nothing: dict[str, dict[str, str]] = {name: {} for name in ("missing", "extra", "different", "damaged", "edited")}
+    assert found["packages"] == {"count": 2, **nothing}
+    assert found["submodules"] == []
     assert found["train_options"] == ["--learning-rate", "--no-x"]
     assert found["project_version"] == "0.0.1"
     json.dumps(found)
@@ -105,6 +107,10 @@ def edit_package(release: Path) -> None:
     (site(release) / "beta_tools" / "__init__.py").write_text("x = 'edited'\n")
 
 
+def edit_package_in_its_size(release: Path) -> None:
+    (site(release) / "beta_tools" / "__init__.py").write_text("x = 2\n")
+
+
 def uninstall_source(release: Path) -> None:
     shutil.rmtree(site(release) / "axolotl-0.0.1.dist-info")
 
@@ -148,7 +154,8 @@ def forge_seal(release: Path) -> None:
         (remove_package, "alpha 1.0 is missing"),
         (add_package, "gamma 3.0 is not in the lock"),
         (change_package, "alpha is 1.2, locked is 1.0"),
-        (edit_package, "beta-tools: beta_tools/__init__.py"),
+        (edit_package, "installed files are missing or have another size: beta-tools: beta_tools/__init__.py"),
+        (edit_package_in_its_size, "installed files were edited: beta-tools: beta_tools/__init__.py"),
         (uninstall_source, "source/ is not installed"),
         (break_interpreter, "the interpreter of venv/ does not start"),
         (remove_environment, "the interpreter of venv/ does not start"),
@@ -164,6 +171,81 @@ def test_every_damage_is_named(release: Path, damage: Callable[[Path], None], pr
     assert not found["complete"]
     assert problem in "\n".join(found["problems"])
     json.dumps(found)
+
+
+def keep_times(path: Path) -> None:
+    """Edit a file as `cp -p` and archives do, which bring the times along."""
+    status = path.stat()
+    path.write_text("x = 2\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def link_elsewhere(path: Path) -> None:
+    os.link(path, path.with_name("linked"))
+
+
+def touch(path: Path) -> None:
+    os.utime(path)
+
+
+@pytest.mark.parametrize(("change", "edited"), [(keep_times, True), (link_elsewhere, False), (touch, False)])
+def test_contents_count_and_not_their_times(release: Path, change: Callable[[Path], None], edited: bool) -> None:
+    path = site(release) / "alpha" / "__init__.py"
+    trust(release)
+    change(path)
+    assert path.stat().st_ctime_ns >= (release / "release.json").stat().st_mtime_ns
+    expected = {"alpha": "alpha/__init__.py"} if edited else {}
+    found = read_release(str(release))
+    assert (found["packages"]["edited"], found["complete"]) == (expected, not edited)
+
+
+def test_what_was_not_touched_since_is_trusted(release: Path) -> None:
+    edit_package_in_its_size(release)
+    trust(release)
+    assert read_release(str(release))["packages"]["edited"] == {}
+
+
+def trust(release: Path) -> None:
+    """Complete the release now, after a moment in which the clock of the file system goes on."""
+    seal = release / "release.json"
+    newest = max(path.lstat().st_ctime_ns for path in site(release).rglob("*"))
+    while seal.stat().st_mtime_ns <= newest:
+        seal.write_text(seal.read_text())
+
+
+def test_one_digest_tells_whether_two_nodes_have_the_same_files(release: Path) -> None:
+    before = read_release(str(release))["packages_sha256"]
+    info = site(release) / "alpha-1.0.dist-info"
+    record = (info / "RECORD").read_text()
+    # Scripts and the installer's own files differ from node to node.
+    (info / "RECORD").write_text(f"{record}../../../bin/alpha,sha256=xx,1\n{info.name}/INSTALLER,sha256=yy,2\n")
+    assert read_release(str(release))["packages_sha256"] == before
+    (info / "RECORD").write_text("".join(reversed(record.splitlines(keepends=True))))
+    assert read_release(str(release))["packages_sha256"] == before
+    (info / "RECORD").write_text(record.replace("sha256=", "sha256=x"))
+    changed = read_release(str(release))["packages_sha256"]
+    (info / "RECORD").write_text(record)
+    info.rename(info.with_name("alpha-1.1.dist-info"))
+    assert len({before, changed, read_release(str(release))["packages_sha256"]}) == 3
+
+
+def test_submodules_are_told_with_what_became_of_them(release: Path, tmp_path: Path) -> None:
+    for name in ("current", "moved", "absent"):
+        make_source(tmp_path / name)
+        allow = ("-c", "protocol.file.allow=always")
+        git(release / "source", *allow, "submodule", "add", "--quiet", str(tmp_path / name), f"parts/{name} x")
+    git(release / "source", "commit", "--quiet", "--message", "parts")
+    git(release / "source" / "parts" / "moved x", "commit", "--quiet", "--allow-empty", "--message", "moved")
+    git(release / "source", "submodule", "deinit", "--quiet", "--force", "parts/absent x")
+    commits = {
+        "absent": git(tmp_path / "absent", "rev-parse", "HEAD"),
+        "current": git(tmp_path / "current", "rev-parse", "HEAD"),
+        "moved": git(release / "source" / "parts" / "moved x", "rev-parse", "HEAD"),
+    }
+    states = {"absent": "absent", "current": "current", "moved": "other_commit"}
+    assert read_release(str(release))["submodules"] == [
+        {"path": f"parts/{name} x", "commit": commits[name], "state": states[name]} for name in commits
+    ]
 
 
 def test_a_renamed_release_is_not_what_its_name_says(release: Path) -> None:
