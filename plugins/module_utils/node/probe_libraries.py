@@ -89,7 +89,7 @@ def ask(name, pattern, by_reference):
         else:
             function.restype = ctypes.c_size_t
             version = function()
-        return {"number": version, "path": os.fsdecode(os.path.realpath(place.file or b""))}
+        return {"number": version, "path": os.fsdecode(os.path.realpath(place.file) if place.file else b"")}
     return None
 
 torch, major = importlib.util.find_spec("torch").submodule_search_locations[0], sys.argv[1]
