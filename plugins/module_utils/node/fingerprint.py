@@ -72,7 +72,7 @@ def read(options: Options, keep: bool = True) -> Sections:
         whose sections are a list or are keyed by something else, so that they can't hold their error themselves.
     """
     errors = probe_infiniband.ErrorWatch()  # what follows takes the time in which a bad link shows
-    seconds = {**SECONDS, "data": options["inputs_timeout"] + MARGIN}
+    seconds = {"data": options["inputs_timeout"] + MARGIN, **SECONDS}
     probes = _probes(options, keep)
     outcomes = bounded.side_by_side({name: (seconds[name], probe) for name, probe in probes.items()})
     found: Sections = {"machine": probe_hardware.machine(), "host_python": platform.python_version(), "storage": None}

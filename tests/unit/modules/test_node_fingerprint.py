@@ -38,6 +38,8 @@ def test_a_node_on_which_nothing_is(tmp_path: Path) -> None:
         "sha256": None,
         "size": 0,
         "error": "No such file or directory",
+        "content": None,
+        "elsewhere": None,
     }
     assert found["devices"] == {"kind": "cpu", "count": len(os.sched_getaffinity(0)), "error": None}
     assert found["ports"] == {}
@@ -121,7 +123,7 @@ def test_it_has_what_the_made_up_ones_of_the_tests_have(tmp_path: Path) -> None:
     for name in ("system", "gpus", "libraries", "nccl", "room", "release", "network", "infiniband", "limits", "config"):
         # What an absent release and a torch without CUDA leave out is held against the rest in their own tests.
         assert made_up[name].keys() <= real[name].keys(), name
-    assert real["seconds"].keys() == fingerprint.SECONDS.keys()
+    assert real["seconds"].keys() == fingerprint.SECONDS.keys() | {"data"}
 
 
 def test_a_node_without_release_can_be_read_for_gpus(tmp_path: Path) -> None:

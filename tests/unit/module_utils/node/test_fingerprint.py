@@ -23,7 +23,8 @@ PLACES = {
     "libraries": (fingerprint, "_libraries"),
     "nccl": (fingerprint.probe_nccl, "read"),
     "release": (fingerprint.release_directory, "read_release"),
-    "config": (fingerprint, "_config"),
+    "config": (fingerprint.config_file, "read"),
+    "data": (fingerprint.training_inputs, "read"),
     "room": (fingerprint.probe_room, "read"),
     "storage": (fingerprint.storage, "look"),
     "runs": (fingerprint.run_reader, "active_runs"),
@@ -33,11 +34,21 @@ PLACES = {
 }
 
 
+ELSEWHERE = {"runs", "data"}
+"""Probes whose sections have no place for an error."""
+
+
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
     return {
         "release": str(tmp_path / "release"),
         "config": str(tmp_path / "train.yml"),
+        "config_sha256": "",
+        "inputs": [],
+        "inputs_timeout": 60,
+        "prepared": "",
+        "digest_cache": "",
+        "rehash": False,
         "runs": str(tmp_path / "runs"),
         "ports": [],
         "train_options": [],
@@ -62,11 +73,11 @@ def never() -> Iterator[threading.Event]:
 
 
 def error_of(found: dict[str, Any], name: str) -> Any:
-    return found["errors"].get(name) if name == "runs" else found[name]["error"]
+    return found["errors"].get(name) if name in ELSEWHERE else found[name]["error"]
 
 
 def test_every_probe_has_a_limit(options: dict[str, Any]) -> None:
-    assert set(fingerprint.read(options)["seconds"]) == set(PLACES) == set(fingerprint.SECONDS)
+    assert set(fingerprint.read(options)["seconds"]) == set(PLACES) == {*fingerprint.SECONDS, "data"}
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -82,7 +93,7 @@ def test_a_probe_that_hangs_leaves_the_others_alone(
     for other in set(PLACES) - {name}:
         assert error_of(found, other) == error_of(healthy, other)
     assert found.keys() == healthy.keys()
-    if name != "runs":
+    if name not in ELSEWHERE:
         assert found[name].keys() == healthy[name].keys()
 
 
