@@ -41,7 +41,7 @@ def cost(task: Callable[[], object]) -> Cost:
 
 def best_of(repeat: int, tasks: dict[str, Callable[[], object]]) -> dict[str, Cost]:
     """The least of each task. They take turns, so that a slow minute of the machine falls upon all of them."""
-    rounds = [{name: cost(task) for name, task in tasks.items()} for _ in range(repeat)]
+    rounds = [{name: cost(task) for name, task in tasks.items()} for _round in range(repeat)]
     return {name: Cost(*map(min, *(costs[name] for costs in rounds), rounds[0][name])) for name in tasks}
 
 

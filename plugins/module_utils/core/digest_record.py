@@ -85,7 +85,7 @@ def parse(content: bytes) -> list[Record]:
     """The records of a store: those that count, or none where it is damaged or something else."""
     if len(content) > MAX_BYTES:
         return []
-    head, _, body = content.decode("ascii", "replace").partition("\n")
+    head, _newline, body = content.decode("ascii", "replace").partition("\n")
     if head != f"{_MAGIC} {_checksum(body)}":
         return []
     found = []

@@ -74,12 +74,13 @@ def read_tree(
         reader.problem(_bytes(path), "there is nothing" if nothing else error)
     if cache is not None:
         cache.save()
-    entries = sorted(reader.entries)
+    entries = sorted(reader.entries, key=lambda entry: entry.path)
+    links = sum(entry.kind == "link" for entry in entries)
     return TreeReading(
         exists=exists,
         digest="" if reader.problems else root_digest(entries, algorithm),
-        files=sum(entry.kind == "file" for entry in entries),
-        links=sum(entry.kind == "link" for entry in entries),
+        files=len(entries) - links,
+        links=links,
         size=sum(entry.size for entry in entries),
         entries=entries,
         problems=_bounded(sorted(reader.problems)),

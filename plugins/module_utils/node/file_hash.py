@@ -49,6 +49,8 @@ class FileHasher:
                 break
             state.update(buffer[:count])
             length += count
+            if length == before.st_size:  # if it has grown meanwhile, its size shows that below
+                break
         after = os.fstat(handle)
         # One name less: another file has taken its place.
         if (

@@ -349,7 +349,7 @@ def well(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     def dig(depth: int) -> Path:
         top.mkdir()
         (top / "file").write_bytes(b"content")
-        for _ in range(depth):
+        for _step in range(depth):
             inner.mkdir()
             top.rename(inner / "0")
             inner.rename(top)
@@ -357,7 +357,7 @@ def well(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         return top
 
     yield dig
-    for _ in range(sum(depths)):  # shutil.rmtree calls itself once for each
+    for _step in range(sum(depths)):  # shutil.rmtree calls itself once for each
         (top / "0").rename(inner)
         top.rmdir()
         inner.rename(top)
@@ -544,7 +544,7 @@ def test_a_large_file_that_has_changed_is_read_again(tree: Path, tmp_path: Path,
 
 def test_a_file_that_was_just_written_is_not_believed(tree: Path, tmp_path: Path) -> None:
     (tree / "large").write_bytes(bytes(LARGE))
-    for _ in range(2):
+    for _time in range(2):
         assert read_tree(str(tree), cache=DigestCache(str(tmp_path / "cache"))).cached_files == 0
     assert not (tmp_path / "cache").exists()
 
