@@ -25,6 +25,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.watch import
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     plan_checks,
+    preflight,
     rules_preflight,
     rules_run,
     settings,
@@ -204,17 +205,15 @@ def test_a_release_that_is_damaged_does_not_pass(field: str, problem: str, nodes
 @pytest.mark.parametrize("step", ["listener", "probe"])
 @pytest.mark.parametrize("result", [{"failed": True, "msg": "no python"}, {"unreachable": True, "msg": "gone"}, None])
 def test_a_mesh_that_was_not_tried_does_not_pass(step: str, result: dict[str, Any] | None) -> None:
-    from ansible_collections.gpufleet.axolotl.plugins.action.fleet_findings import JUDGES
-
     plan = plan_of(2)
     results: dict[str, dict[str, Any]] = {
         "fingerprint": {node: {"fingerprint": value} for node, value in fingerprints(plan).items()},
         "listener": dict(meshes.listeners(plan)),
         "probe": {node: {"mesh": value} for node, value in meshes.probes(plan).items()},
     }
-    assert JUDGES["preflight"](plan, results)[0] == []
+    assert preflight.judge(plan, results, "", None).findings == []
     results[step]["node1"] = result
-    assert JUDGES["preflight"](plan, results)[0] != []
+    assert preflight.judge(plan, results, "", None).findings != []
 
 
 # rules_run
