@@ -139,7 +139,9 @@ def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         ]
         if differing:
             yield Finding("packages", (node,), "exactly the packages of the lock", _some(differing), RESTORE)
-        touched = [f"{name}: {path}" for name, path in {**packages["damaged"], **packages["edited"]}.items()]
+        replaced = {*packages["different"], *packages["missing"], *packages["extra"]}  # and so are their files
+        files = {**packages["damaged"], **packages["edited"]}
+        touched = [f"{name}: {path}" for name, path in files.items() if name not in replaced]
         if touched:
             yield Finding("package_edited", (node,), "the files of each package as installed", _some(touched), RESTORE)
 

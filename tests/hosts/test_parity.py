@@ -230,7 +230,7 @@ PLANTS = {
     ),
     "a GPU fewer": Plant(
         "gpu_count",
-        f"cp {REPORT} /root/kept && sed -i '0,/<gpu id/{{/<gpu id/,/<.gpu>/d}}' {REPORT}",
+        f"cp {REPORT} /root/kept && awk '/<gpu id/ && !n++ {{gone=1}} !gone; /<.gpu>/ {{gone=0}}' /root/kept >{REPORT}",
         f"cp /root/kept {REPORT}",
         "GPUs: 2 x NVIDIA",
         "GPUs: 1 x NVIDIA",

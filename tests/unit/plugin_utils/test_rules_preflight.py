@@ -131,6 +131,14 @@ def test_a_finding_says_both_values() -> None:
     assert "provision" in finding.remedy
 
 
+def test_the_files_of_a_package_in_another_version_are_not_blamed_too() -> None:
+    plan = plan_of(2)
+    prints = fingerprints(plan)
+    pair = {"locked": "1.0", "installed": "1.1"}
+    prints["node1"]["release"]["packages"].update(different={"trl": pair}, damaged={"trl": "trl/__init__.py"})
+    assert found(plan, prints) == [("packages", ("node1",))]
+
+
 CONFIG = "learning_rate: 0.001  # tuned\nsequence_len: 512\n"
 
 
