@@ -31,8 +31,9 @@ LEAST_SHM = GIB
 """Bytes of /dev/shm. NCCL passes data between the GPUs of a node through it, PyTorch's data loaders between processes;
 NCCL's guide ("Troubleshooting", "Docker") asks for --shm-size=1g, where Docker gives 64 MiB, and Linux itself half of
 the memory."""
-LEAST_DISK = 10 * GIB
-"""Bytes free where checkpoints are written, where the plan has no disk_min_bytes: one checkpoint of a small model."""
+LEAST_DISK: Mapping[str, int] = {"cuda": 10 * GIB, "cpu": GIB}
+"""Accelerator to bytes free where checkpoints are written, where the plan has no disk_min_bytes: on GPUs one checkpoint
+of a model of 1 B parameters, with the states of its optimiser (12 to 16 bytes for each); on CPU some of a toy."""
 MOST_MEMORY_USED = 5
 """Percent of a GPU's memory that may be in use before a run. A driver keeps some hundred MiB of 24 to 192 GiB."""
 
@@ -366,7 +367,7 @@ def _shm(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 
 def _disk(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    least = plan.get("disk_min_bytes", LEAST_DISK)
+    least = plan.get("disk_min_bytes", LEAST_DISK[plan["accelerator"]])
     found = {}
     for node, fingerprint in fingerprints.items():
         disk = _map(fingerprint, "room", "output_dir") or _map(fingerprint, "room", "root")

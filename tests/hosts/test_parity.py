@@ -254,8 +254,8 @@ PLANTS = {
         "disk_low",
         f"mkdir -p {WORK}/out && mount -t tmpfs -o size=100m tmpfs {WORK}/out",
         f"umount {WORK}/out && rmdir {WORK}/out",
-        f"{WORK}/out",
-        "100",
+        "at least 10.0 GiB free where the run writes its checkpoints",
+        f"at {WORK}/out",
     ),
     "an nvidia-smi that hangs": Plant(
         "devices",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import subprocess
@@ -85,19 +84,16 @@ def test_check_predicts_what_provision_repairs(fleet: Fleet, kept: None, release
     assert fleet.run("preflight").errors == []
 
 
-def test_config_drift_is_named_with_both_digests(fleet: Fleet, kept: None) -> None:
-    right = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
+def test_config_drift_is_named_with_the_key_and_both_values(fleet: Fleet, kept: None) -> None:
     CONFIG.write_text(CONFIG.read_text().replace("learning_rate: 0.001", "learning_rate: 0.01"))
-    wrong = hashlib.sha256(CONFIG.read_bytes()).hexdigest()
-    assert wrong != right
-
-    outcome = fleet.run("preflight")
+    outcome = fleet.run("preflight", "--diff")
     assert outcome.rc != 0
     assert outcome.errors == ["config"]
     finding = outcome.finding("config")
     assert finding["hosts"] == ["node1"]
-    assert right in finding["expected"]
-    assert wrong in finding["found"]
+    assert (finding["expected"], finding["found"]) == ("learning_rate: 0.001", "learning_rate: 0.01")
+    assert "-learning_rate: 0.001" in outcome.stdout
+    assert "+learning_rate: 0.01" in outcome.stdout
 
 
 def test_launch_is_refused_and_starts_nothing_when_preflight_fails(fleet: Fleet, kept: None) -> None:

@@ -53,6 +53,12 @@ def gpu_has(index: int = 3, **values: Any) -> Callable[[Fingerprint], None]:
     return change
 
 
+def without_limits(fingerprint: dict[str, Any]) -> None:
+    """Where there are adapters, memlock_low says it."""
+    fingerprint["limits"]["error"] = "systemd-run: it failed"
+    fingerprint["infiniband"]["hcas"] = {}
+
+
 LATE = "no answer within 10 s"
 PROGRAM = {"pid": 4242, "name": "/usr/bin/python3", "memory_mib": 400}
 PCIE = {"width": 16, "width_max": 16, "generation": 5, "generation_max": 5}
@@ -68,7 +74,7 @@ PLANTED = [
     (
         "probe_failed",
         "warning",
-        put("limits", "error", value="systemd-run: it failed"),
+        without_limits,
         "limits: systemd-run: it failed",
     ),
     (
