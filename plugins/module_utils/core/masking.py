@@ -18,6 +18,8 @@ _SHORTEST = 4
 
 # Hugging Face and OpenAI-style tokens and keys in URLs, wherever they came from
 _TOKEN = re.compile(r"\b(?:hf|sk|ghp|github_pat)[_-][A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+# What one of the two patterns around it needs, and most texts don't have
+_SUSPICIOUS = re.compile(rf"(?:hf|sk|ghp|github_pat)[_-]|@|{SECRET_NAME.pattern}", re.IGNORECASE)
 # NAME=value, "name": "value", --name value. The bounds keep the search linear in the length of a line.
 _ASSIGNMENT = re.compile(
     r"(?<![\w.-])(?P<name>(?:(?P<option>--)|[\w.-]{0,64}?)(?:[\w.-]{0,64}?)(?:"
@@ -43,30 +45,44 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     """Replace the given values, and what looks like a credential, by MASK."""
     for value in sorted({value for value in secrets if len(value) >= _SHORTEST}, key=len, reverse=True):
         text = text.replace(value, MASK)
+    if not _SUSPICIOUS.search(text):
+        return text
     text = _TOKEN.sub(MASK, text)
     return _ASSIGNMENT.sub(_mask_assignment, text)
 
 
 def mask_all(value: Any, secrets: Iterable[str]) -> Any:
-    """A value as JSON has it, in which every text is masked; what a thousand nodes say alike is looked at once."""
+    """A value as JSON has it, in which every text is masked; what holds nothing to mask is handed on as it is.
+
+    A thousand nodes say much the same, so each text is looked at once.
+    """
     known: dict[str, str] = {}
     values = sorted(secrets)
 
     def masked(item: Any) -> Any:
-        kind = type(item)
-        if kind is int or kind is bool or item is None:
-            return item
+        # The plain kinds first: asking for an abstract one takes ten times as long.
         if isinstance(item, str):
             if item not in known:
                 known[item] = mask(item, values)
             return known[item]
-        if isinstance(item, Mapping):
-            return {str(key): masked(inner) for key, inner in item.items()}
-        return [masked(inner) for inner in item] if isinstance(item, (list, tuple)) else item
+        if isinstance(item, dict) or isinstance(item, Mapping):  # noqa: SIM101
+            changed = {key: new for key, old in item.items() if (new := of(old)) is not old}
+            return {**item, **changed} if changed else item
+        if isinstance(item, (list, tuple)):
+            new = [of(old) for old in item]
+            return new if any(one is not other for one, other in zip(new, item)) else item
+        return item
+
+    def of(item: Any) -> Any:
+        kind = type(item)
+        if kind is str and item in known:
+            return known[item]
+        return item if kind in _PLAIN else masked(item)
 
     return masked(value)
 
 
+_PLAIN = {int, float, bool, type(None)}
 _ENTRY = re.compile(r"^(?P<name> *(?:- +)*(?P<key>[\w.-]+|'[^'\n]*'|\"[^\"\n]*\") *:)(?P<value> +\S.*|)$")
 _BARE = re.compile(rf"(?<=[\s:,\[]){re.escape(MASK)}(?=[\s,}}\]]|$)")
 

@@ -173,3 +173,11 @@ def test_every_text_of_a_value_is_masked() -> None:
         "log": [f"x {MASK}", 5, None, True, 1.5],
         "again": {"deep": [f"x {MASK}", "plain"]},
     }
+
+
+def test_what_holds_nothing_to_mask_is_handed_on() -> None:
+    value = {"clean": {"a": ["b", 1]}, "log": SECRET}
+    found = mask_all(value, [SECRET])
+    assert found == {"clean": {"a": ["b", 1]}, "log": MASK}
+    assert found["clean"] is value["clean"]
+    assert value["log"] == SECRET
