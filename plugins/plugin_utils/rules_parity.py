@@ -88,7 +88,7 @@ def nccl_settings(fingerprint: Fingerprint) -> Hashable:
 def hca_firmware(fingerprint: Fingerprint) -> Hashable:
     """Firmware of the adapters, by kind of adapter, since a node may have more than one kind."""
     adapters = fingerprint["infiniband"]["hcas"].values()
-    known = {(hca["type"], hca["firmware"]) for hca in adapters if hca.get("type") and hca.get("firmware")}
+    known = {(hca["kind"], hca["firmware"]) for hca in adapters if hca["kind"] and hca["firmware"]}
     return tuple(sorted(known)) or None
 
 

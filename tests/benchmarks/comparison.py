@@ -36,7 +36,7 @@ def measured(size: int, repeat: int) -> float:
     read = {node: {"fingerprint": found} for node, found in prints.items()}
     results: dict[str, Any] = {"fingerprint": read, "listener": skipped, "probe": skipped}
     times = []
-    for _ in range(repeat):
+    for _run in range(repeat):
         start = time.process_time()
         judged = preflight.judge(plan, results, "", None)
         found = judgement(judged.findings, judged.evidence, SECRETS)["findings"]
