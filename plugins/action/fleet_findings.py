@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,13 @@ class ActionModule(FleetAction):
 
     def _preflight(self, plan: Mapping[str, Any], results: Mapping[str, Results], secrets: list[str]) -> dict[str, Any]:
         """Beside the nodes' results there is what lies on the controller: the config, and the record of the fleet."""
-        record_path = Path(plan["parity"]["record"] or os.devnull)
-        judged = preflight.judge(plan, results, _config(plan), _text(record_path))
+        record = plan["parity"]["record"]
+        judged = preflight.judge(plan, results, _config(plan), _text(record) if record else None)
         if self._task.diff and judged.diff:
             display.display(mask(judged.diff, secrets))
         findings = list(judged.findings)
         if judged.record and not self._task.check_mode:
-            findings += _keep(record_path, judged.record)
+            findings += _keep(Path(record), judged.record)
         return {
             **judgement(findings, judged.evidence, secrets),
             "changed": bool(judged.record),
@@ -66,10 +65,10 @@ class ActionModule(FleetAction):
         }
 
 
-def _text(path: Path) -> str | None:
-    """The record's text; None where there is none, empty where it can't be read."""
+def _text(path: str) -> str | None:
+    """The record's text; None where there is none yet, empty where it can't be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace") if path != Path(os.devnull) else None
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
     except OSError:

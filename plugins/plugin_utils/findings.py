@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ERROR, WARNING, WAIVED = "error", "warning", "waived"
@@ -55,6 +55,17 @@ def names(hosts: Sequence[str], limit: int = 8) -> str:
     if len(hosts) <= limit:
         return ", ".join(hosts)
     return ", ".join(hosts[:limit]) + f" and {len(hosts) - limit} more"
+
+
+def some(sentences: Sequence[str], limit: int = 5) -> str:
+    """Sentences for people: all of a few, the first of many."""
+    more = f"; and {len(sentences) - limit} more" if len(sentences) > limit else ""
+    return "; ".join(sentences[:limit]) + more
+
+
+def examples(found: Mapping[str, str], limit: int = 3) -> str:
+    """What is said of each node, for a few of them."""
+    return some([f"{node}: {said}" for node, said in found.items()], limit)
 
 
 def table(findings: Iterable[Finding]) -> str:

@@ -152,12 +152,17 @@ def _training_file(entry: Mapping[str, Any], fleet: Values, files: ControllerFil
     """
     src, source = entry["src"], entry["source"]
     if src:
-        src = os.path.join(files.base, os.path.expanduser(src))
+        src = _on_controller(src, files)
     elif source and fleet.delivery == "push" and entry["storage"] == "copy":
         key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:16]
         src = os.path.join(files.delivery_cache, "sources", key)
     place = os.path.normpath(os.path.join(NodePaths.under(fleet.root).work, entry["dest"]))
     return {**entry, "src": src, "once": _is_once(place, fleet)}
+
+
+def _on_controller(path: str, files: ControllerFiles) -> str:
+    """A path of the inventory as an absolute one on the controller; empty where it names none."""
+    return os.path.join(files.base, os.path.expanduser(path)) if path else ""
 
 
 def _is_once(place: str, fleet: Values) -> bool:
@@ -167,24 +172,22 @@ def _is_once(place: str, fleet: Values) -> bool:
 
 def _infiniband(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
     """What the role infiniband gets."""
-    key = fleet["infiniband_doca_key"]
     return {
         "provider": fleet["infiniband_provider"],
         "doca_version": fleet["infiniband_doca_version"],
         "doca_repository": fleet["infiniband_doca_repository"],
-        "doca_key": os.path.join(files.base, os.path.expanduser(key)) if key else "",
+        "doca_key": _on_controller(fleet["infiniband_doca_key"], files),
         "reboot": fleet["infiniband_reboot"],
     }
 
 
 def _parity(fleet: Values, files: ControllerFiles) -> dict[str, Any]:
     """How nodes are compared: what is taken to be right, what is accepted, and where it is kept."""
-    record = fleet["parity_record"]
     return {
         "reference": fleet["parity_reference"],
         "pinned": fleet["parity_pinned"],
         "exceptions": fleet["parity_exceptions"],
-        "record": os.path.join(files.base, os.path.expanduser(record)) if record else "",
+        "record": _on_controller(fleet["parity_record"], files),
         "rehash": fleet["parity_rehash"],
         "timeout": fleet["parity_timeout"],
     }
@@ -207,6 +210,7 @@ def _node(
     release = paths.release(plan["release_id"]) if plan["release_id"] else None
     config = os.path.join(paths.work, os.path.basename(files.config_path))
     output_dir = plan["overrides"].get("output_dir") or files.config.get("output_dir")
+    environment = _environment(known, paths)
     part: dict[str, Any] = {
         "rank": rank,
         "machine": known.machine or node,
@@ -214,7 +218,7 @@ def _node(
         "address": address(node, known),
         "interface": known.interface,
         "hcas": known.hcas,
-        "environment": _environment(known, paths),
+        "environment": environment,
         "root": known.root,
         # What all nodes see is written by one of them, and the others verify it.
         "writes": known.storage == "local" or node == plan["writer"],
@@ -225,7 +229,7 @@ def _node(
             "output_dir": os.path.normpath(os.path.join(paths.work, str(output_dir))) if output_dir else "",
             "run": paths.run(plan["run_id"]),
         },
-        **_data(known, paths, plan, files),
+        **_data(environment, paths, plan, files),
         "derived": {},  # by preflight, from what the node is made of (nccl_settings.py)
         "start": None,
     }
@@ -245,9 +249,10 @@ def _environment(known: Values, paths: NodePaths) -> dict[str, str]:
     }
 
 
-def _data(known: Values, paths: NodePaths, plan: dict[str, Any], files: ControllerFiles) -> dict[str, Any]:
+def _data(
+    environment: dict[str, str], paths: NodePaths, plan: dict[str, Any], files: ControllerFiles
+) -> dict[str, Any]:
     """What the training reads on a node, and where it keeps what it makes of that."""
-    environment = _environment(known, paths)
     return {
         "inputs": training_inputs.inputs(files.config, plan["overrides"], plan["training_files"], environment),
         "prepared": training_inputs.prepared_path(files.config, plan["overrides"], paths.work),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import number_ranges
 
-from .findings import names
+from .findings import names, some
 from .mesh_blame import Blame, Pairs, blame, both_ways
 
 Plan = Mapping[str, Any]
@@ -91,4 +91,4 @@ class Mesh:
         groups = [
             f"{names(self.names_of(group), 3)} {arrow} {names(self.names_of(row), 3)}" for row, group in sources.items()
         ]
-        return "; ".join(groups[:SHOWN]) + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
+        return some(groups, SHOWN)

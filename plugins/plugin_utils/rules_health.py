@@ -17,7 +17,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import libra
 
 from . import data_network
 from .data_network import Fingerprint, Fingerprints, Plan
-from .findings import WARNING, Finding
+from .findings import WARNING, Finding, examples
 
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
@@ -111,12 +111,6 @@ def _by_value(found: Iterable[tuple[str, Hashable]]) -> dict[Any, tuple[str, ...
     for node, value in found:
         nodes_of.setdefault(value, []).append(node)
     return {value: tuple(nodes) for value, nodes in nodes_of.items()}
-
-
-def _examples(found: Mapping[str, str], limit: int = 3) -> str:
-    """What is said of each node, for a few of them."""
-    shown = [f"{node}: {said}" for node, said in list(found.items())[:limit]]
-    return "; ".join(shown) + (f"; and {len(found) - limit} more" if len(found) > limit else "")
 
 
 # The rules
@@ -262,10 +256,10 @@ def _in_use(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     expected = "GPUs that nobody else computes on"
     remedy = "see who owns these processes (nvidia-smi; ps -o user,args -p PID), and have them ended"
     if full:
-        yield Finding("gpu_in_use", tuple(full), expected, _examples(full), remedy)
+        yield Finding("gpu_in_use", tuple(full), expected, examples(full), remedy)
     light = {node: said for node, said in shared.items() if node not in full}
     if light:
-        yield Finding("gpu_in_use", tuple(light), expected, _examples(light), remedy, WARNING)
+        yield Finding("gpu_in_use", tuple(light), expected, examples(light), remedy, WARNING)
 
 
 def _program(process: Mapping[str, Any]) -> str:
@@ -379,7 +373,7 @@ def _disk(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         remedy = (
             "make room there (old runs and releases under axolotl_root are yours to remove), or set another output_dir"
         )
-        yield Finding("disk_low", tuple(found), expected, _examples(found), remedy)
+        yield Finding("disk_low", tuple(found), expected, examples(found), remedy)
 
 
 def _size(size: int) -> str:

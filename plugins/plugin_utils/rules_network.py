@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from . import data_network
 from .comparison import outliers
 from .data_network import Fingerprint, Fingerprints, Plan
-from .findings import WARNING, Finding, names
+from .findings import WARNING, Finding, examples, names
 from .nccl_names import NameList
 
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
@@ -124,7 +124,7 @@ def _not_here(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             found[node] = f"{_name(plan, node, network)} is none of {', '.join(own[:8]) or 'no addresses'}"
     if found:
         remedy = "set axolotl_address of these nodes to their own addresses on the data network"
-        yield Finding("address_not_here", tuple(found), "a node's address is one of its own", _examples(found), remedy)
+        yield Finding("address_not_here", tuple(found), "a node's address is one of its own", examples(found), remedy)
 
 
 def _address(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -148,12 +148,12 @@ def _address(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         hosts = tuple(dict.fromkeys(nodes))
         yield Finding("interface_address", hosts, f"{name}, which is named by hand, has an address", "none", remedy)
     for name, cases in elsewhere.items():
-        addresses = _examples({node: address for node, (_said, address) in cases.items()})
+        addresses = examples({node: address for node, (_said, address) in cases.items()})
         yield Finding(
             "interface_address",
             tuple(cases),
             f"{name}, which is named by hand, carries the address by which peers reach the node",
-            _examples({node: said for node, (said, _address) in cases.items()}),
+            examples({node: said for node, (said, _address) in cases.items()}),
             f"set axolotl_address ({addresses}), or leave the interface to be derived",
         )
 
@@ -176,12 +176,6 @@ def _leading_away(network: Mapping[str, Any]) -> list[str]:
 def _name(plan: Plan, node: str, network: Mapping[str, Any]) -> str:
     where, address = plan["nodes"][node]["address"], _leading_away(network)[0]
     return str(where) if where == address else f"{where} ({address})"
-
-
-def _examples(found: Mapping[str, str], limit: int = 3) -> str:
-    """What is said of each node, for a few of them."""
-    shown = [f"{node}: {said}" for node, said in list(found.items())[:limit]]
-    return "; ".join(shown) + (f"; and {len(found) - limit} more" if len(found) > limit else "")
 
 
 def _management(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from . import (
     rules_prepared,
     rules_storage,
 )
-from .findings import WARNING, Finding, names
+from .findings import WARNING, Finding, names, some
 from .rule_table import Agreed
 from .rules_parity import PROVISION
 
@@ -32,8 +32,6 @@ Fingerprints = Mapping[str, Mapping[str, Any]]
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
 RESTORE = "run provision, which restores them"
-SHOWN = 5
-"""Keys of the config, packages or files that a finding lists."""
 
 
 def examine(plan: Plan, fingerprints: Fingerprints, config: str = "") -> list[Finding]:
@@ -138,17 +136,12 @@ def _packages(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
             *(f"{name} {version} is not in the lock" for name, version in packages["extra"].items()),
         ]
         if differing:
-            yield Finding("packages", (node,), "exactly the packages of the lock", _some(differing), RESTORE)
+            yield Finding("packages", (node,), "exactly the packages of the lock", some(differing), RESTORE)
         replaced = {*packages["different"], *packages["missing"], *packages["extra"]}  # and so are their files
         files = {**packages["damaged"], **packages["edited"]}
         touched = [f"{name}: {path}" for name, path in files.items() if name not in replaced]
         if touched:
-            yield Finding("package_edited", (node,), "the files of each package as installed", _some(touched), RESTORE)
-
-
-def _some(sentences: list[str]) -> str:
-    more = f"; and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
-    return "; ".join(sentences[:SHOWN]) + more
+            yield Finding("package_edited", (node,), "the files of each package as installed", some(touched), RESTORE)
 
 
 def _config(plan: Plan, fingerprints: Fingerprints, expected: str) -> Iterator[Finding]:
@@ -182,7 +175,7 @@ def _config_differs(
         found = "the same keys and values in another form: comments, spaces, or a value that is masked"
         return Finding("config_form", nodes, "the config, byte for byte", found, remedy, WARNING)
     wanted, found = (
-        _some([f"{item.key}: {getattr(item, side)[:80]}" for item in differing]) for side in ("expected", "found")
+        some([f"{item.key}: {getattr(item, side)[:80]}" for item in differing]) for side in ("expected", "found")
     )
     return Finding("config", nodes, wanted, found, remedy)
 

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from ..core.masking import mask_document
+from .file_digests import file_sha256
 
 MOST_BYTES = 256 << 10
 """Of a config that differs; a real one has some kilobytes."""
@@ -72,8 +73,7 @@ def _folders(folder: str) -> list[str]:
 def _digest(path: str) -> str | None:
     try:
         if os.path.isfile(path) and os.stat(path).st_size <= MOST_BYTES:
-            with open(path, "rb") as stream:
-                return hashlib.sha256(stream.read()).hexdigest()
+            return file_sha256(path)
     except OSError:
         pass
     return None

@@ -9,7 +9,6 @@ What it makes takes its place only when it is complete: a trainer that finds hal
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from . import prepared_data, training_inputs
 from .commands import run
 from .digest_cache import DigestCache
+from .file_digests import file_sha256
 from .files import replace_file
 
 _PREPARING = ".gpufleet-preparing-"
@@ -72,8 +72,7 @@ class Preparation(NamedTuple):
         if problems:
             raise PreparationError(f"what the dataset is prepared from can't be read: {'; '.join(problems[:3])}")
         try:
-            with open(self.config, "rb") as stream:
-                config = hashlib.sha256(stream.read()).hexdigest()
+            config = file_sha256(self.config)
         except OSError as error:
             raise PreparationError(f"{self.config}: {error.strerror or error}") from None
         return {

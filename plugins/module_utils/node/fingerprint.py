@@ -49,8 +49,8 @@ SECONDS: Mapping[str, float] = {
 
 They run at the same time, but for nccl, which waits for the version that libraries finds, and the two readings of the
 adapters' error counters, which come first and last: a node on which everything hangs is read in 20 + 150 + 10 + 20 s,
-or in the time that its data is given. A
-healthy one takes as long as the slowest of them, nvidia-smi or git, a second or two.
+or in the time that its data is given. A healthy one takes as long as the slowest of them, nvidia-smi or git, a second
+or two.
 """
 
 MARGIN = 20.0
