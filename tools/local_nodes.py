@@ -55,7 +55,10 @@ def prepare(local: Path = LOCAL) -> None:
     text = "---\n# Made by tools/local_nodes.py for this machine.\n"
     text += "".join(f"{name}: {json.dumps(value)}\n" for name, value in settings.items())
     for inventory in ("local", "hosts"):
-        (PROJECT / "inventories" / inventory / "group_vars" / "axolotl_nodes" / "machine.yml").write_text(text)
+        machine = PROJECT / "inventories" / inventory / "group_vars" / "axolotl_nodes" / "machine.yml"
+        part = machine.with_suffix(".part")  # a verb that runs beside this reads the one or the other
+        part.write_text(text)
+        part.replace(machine)
 
 
 if __name__ == "__main__":
