@@ -24,7 +24,7 @@ hosts-down: setup ## Take those hosts down again
 test: setup lint ## Run every check: lint, then the unit, integration and host tests
 	@$(BIN)/python -m tools.hosts check
 	@$(BIN)/python tools/local_nodes.py
-	@$(BIN)/pytest --numprocesses=2 --dist=loadgroup
+	@$(BIN)/pytest --numprocesses=2
 
 test-hosts: setup ## Run the tests on real hosts alone: bring them up, try everything, take them down
 	@$(BIN)/python -m tools.hosts check

@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking impo
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
+    fingerprint_shape,
     nccl_settings,
     preflight,
     readings,
@@ -103,7 +104,7 @@ def _config(plan: Mapping[str, Any]) -> str:
 
 def _data(plan: Mapping[str, Any], results: Mapping[str, Results]) -> Judgement:
     """What has to be looked at file by file, so that the judgement can name the files; it judges nothing itself."""
-    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node").values
+    fingerprints = fingerprint_shape.fingerprints(results["fingerprint"]).values
     informed = rules_data.informed(plan, readings.once(results, "controller_inputs"), {})
     return [], {"compare": rules_data.to_compare(informed, fingerprints)}
 

@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node said of its training data, typed: a value of another type than its modules return counts as none."""
+"""What a node said of its training data, typed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Held(NamedTuple):
     data_digest: str
     files: int
     size: int
-    problems: tuple[str, ...]
+    problems: list[str]
     newest_ns: int
     revision: str
 
@@ -32,7 +32,7 @@ class Folder(NamedTuple):
     size: int
     newest_ns: int
     record: str
-    problems: tuple[str, ...]
+    problems: list[str]
 
 
 class Prepared(NamedTuple):
@@ -45,65 +45,35 @@ class Prepared(NamedTuple):
     error: str
 
 
-def held(value: Any) -> Held:
-    """An input as node_fingerprint or tree_digest returned it."""
-    known = _mapping(value)
-    return Held(
-        path=_text(known.get("path")),
-        kind=_text(known.get("kind")),
-        exists=known.get("exists") is True,
-        digest=_text(known.get("digest")),
-        data_digest=_text(known.get("data_digest")),
-        files=_number(known.get("files")),
-        size=_number(known.get("size")),
-        problems=_texts(known.get("problems")),
-        newest_ns=_number(known.get("newest_ns")),
-        revision=_text(known.get("revision")),
-    )
+def held(value: Mapping[str, Any]) -> Held:
+    """An input as node_fingerprint returned it."""
+    return Held(**{name: value[name] for name in Held._fields})
+
+
+def copied(value: Mapping[str, Any]) -> Held:
+    """A training file on the controller, as tree_digest returned it."""
+    digest = value["digest"]
+    return Held("", "path", True, digest, digest, value["files"], value["size"], [], 0, "")
 
 
 def inputs(fingerprint: Mapping[str, Any]) -> dict[str, Held]:
     """Everything that a node has read, by name."""
-    return {str(name): held(value) for name, value in _mapping(fingerprint.get("inputs")).items()}
+    return {name: held(value) for name, value in fingerprint["inputs"].items()}
 
 
 def prepared(fingerprint: Mapping[str, Any]) -> Prepared | None:
     """What a node has prepared; None where its training prepares nothing."""
-    known = _mapping(fingerprint.get("prepared"))
+    known = fingerprint["prepared"]
     if not known:
         return None
-    record = _mapping(known.get("record"))
     return Prepared(
-        path=_text(known.get("path")),
-        folders={str(name): _folder(_mapping(value)) for name, value in _mapping(known.get("folders")).items()},
-        inputs={str(name): _text(value) for name, value in _mapping(record.get("inputs")).items()},
-        config=_text(record.get("config")),
-        error=_text(known.get("error")),
+        path=known["path"],
+        folders={name: _folder(value) for name, value in known["folders"].items()},
+        inputs=known["record"].get("inputs", {}),
+        config=known["record"].get("config", ""),
+        error=known["error"] or "",
     )
 
 
-def _folder(known: Mapping[Any, Any]) -> Folder:
-    return Folder(
-        digest=_text(known.get("digest")),
-        files=_number(known.get("files")),
-        size=_number(known.get("size")),
-        newest_ns=_number(known.get("newest_ns")),
-        record=_text(known.get("record")),
-        problems=_texts(known.get("problems")),
-    )
-
-
-def _mapping(value: Any) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str) else ""
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, list) else ()
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _folder(known: Mapping[str, Any]) -> Folder:
+    return Folder(**{name: known[name] for name in Folder._fields})

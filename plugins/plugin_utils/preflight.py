@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from . import (
     config_difference,
     exceptions,
+    fingerprint_shape,
     parity_record,
     readings,
     rules_data,
@@ -51,7 +52,7 @@ def judge(plan: Mapping[str, Any], results: Mapping[str, Results], config: str, 
         record: text of the golden record, None where there is none.
     """
     policy = plan["parity"]
-    fingerprints = readings.read(results["fingerprint"], "fingerprint", "reading the node")
+    fingerprints = fingerprint_shape.fingerprints(results["fingerprint"])
     findings = [*fingerprints.findings, *rules_storage.marked(plan, results.get("marker", {}))]
     recorded, damaged = _recorded(record, policy["record"])
     once = (readings.once(results, name) for name in ("controller_inputs", "differences"))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from typing import Any
 
 from .comparison import outliers
-from .findings import ERROR, Finding, names
+from .findings import ERROR, Finding, examples, names
 
 Plan = Mapping[str, Any]
 Fingerprint = Mapping[str, Any]
@@ -129,13 +129,16 @@ def _equal(
 
 
 def _at_least(row: Row, plan: Plan, values: Mapping[str, Any], fingerprints: Fingerprints) -> Iterator[Finding]:
-    wanted = plan["parity"]["pinned"].get(row.id) or (row.wanted(plan) if row.wanted else 0)
-    nodes_of: dict[tuple[str, str], list[str]] = {}
-    for node, value in values.items():
-        if value < wanted:
-            nodes_of.setdefault(row.shown(row.subject, wanted, value, fingerprints[node]), []).append(node)
-    for (expected, found), nodes in nodes_of.items():
-        yield Finding(row.id, tuple(nodes), f"at least {expected}", found, row.remedy, row.severity)
+    """One finding for all nodes: each may have a value of its own."""
+    pinned = plan["parity"]["pinned"].get(row.id)
+    wanted = row.wanted(plan) if row.wanted and pinned is None else pinned
+    low = {node: value for node, value in values.items() if wanted is not None and value < wanted}
+    if low:
+        shown = {node: row.shown(row.subject, wanted, value, fingerprints[node]) for node, value in low.items()}
+        (expected,) = {expected for expected, _found in shown.values()}
+        found = {node: found for node, (_expected, found) in shown.items()}
+        said = examples(found) if len(set(found.values())) > 1 else found[next(iter(found))]
+        yield Finding(row.id, tuple(low), f"at least {expected}", said, row.remedy, row.severity)
 
 
 def _one_of(values: Collection[Hashable], wanted: Any) -> Any:

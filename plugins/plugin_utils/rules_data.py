@@ -45,20 +45,20 @@ class Difference(NamedTuple):
 def differences(plan: Plan, fingerprints: Fingerprints) -> Iterator[Difference]:
     """Every content of a file or folder that the training reads and that is not the expected one.
 
-    Expected is the controller's copy (`controller_inputs` of the plan, name to what tree_digest returned), or the
-    SHA-256 that the inventory gives for a URL; else what most nodes have, and in a tie the head.
+    Expected is the controller's copy (`controller_inputs` of the plan, name to Held), or the SHA-256 that the inventory
+    gives for a URL; else what most nodes have, and in a tie the head.
     """
     for name, seen in _seen(plan, fingerprints, "path").items():
         known = {node: found for node, found in seen.items() if found.digest}
-        here = data_readings.held(plan.get("controller_inputs", {}).get(name))
-        pinned = here.digest or _version(plan, name)
+        here = plan.get("controller_inputs", {}).get(name)
+        pinned = here.digest if here else _version(plan, name)
         result = outliers({node: found.digest for node, found in known.items()}, plan["head"], pinned or None)
         for digest, nodes in result.found.items():
             agreeing = next((node for node, found in known.items() if found.digest == result.expected), None)
-            whose = "on the controller" if here.digest else "the version of its URL" if pinned else "on most nodes"
-            holder = here if here.digest else known[agreeing] if agreeing else None
+            whose = "on the controller" if here else "the version of its URL" if pinned else "on most nodes"
+            holder = here if here else known[agreeing] if agreeing else None
             expected = f"{name} as {whose}: {content(str(result.expected), holder)}"
-            yield Difference(name, str(digest), tuple(nodes), "" if here.digest else agreeing, expected)
+            yield Difference(name, str(digest), tuple(nodes), "" if here else agreeing, expected)
 
 
 def informed(plan: Plan, here: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,8 @@ def informed(plan: Plan, here: Mapping[str, Any], compared: Mapping[str, Any]) -
         compared: the result of a loop of tree_digest over what `to_compare` gave, each with what was compared in
             `item.item`; empty where there was none.
     """
-    copies = {item["item"]["dest"]: item for item in here.get("results", []) if item.get("digest")}
+    read = [item for item in here.get("results", []) if item.get("digest")]
+    copies = {item["item"]["dest"]: data_readings.copied(item) for item in read}
     summaries = {
         (item["item"]["item"]["name"], item["item"]["item"]["digest"]): item["summary"]
         for item in compared.get("results", [])

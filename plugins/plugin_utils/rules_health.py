@@ -1,14 +1,11 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a node even where all nodes are alike: a table of rules, each node held against itself.
-
-A fingerprint comes from a node, so nothing is taken for granted of the sections that are read here: a value of another
-kind than it should be counts as one that could not be read.
-"""
+"""What is wrong with a node even where all nodes are alike: a table of rules, each node held against itself."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
@@ -17,25 +14,22 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import libra
 
 from . import data_network
 from .data_network import Fingerprint, Fingerprints, Plan
-from .findings import WARNING, Finding, examples
+from .findings import ERROR, WARNING, Finding, examples
 
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
-GIB = 1 << 30
 LEAST_DRIVER: Mapping[int, str] = {11: "450.80.02", 12: "525", 13: "580"}
 """Major version of the CUDA that torch was built for, to the oldest driver that runs it, whatever the minor version.
 
 Source: NVIDIA, CUDA Compatibility, "Minor Version Compatibility", table 1.
 """
-LEAST_SHM = GIB
-"""Bytes of /dev/shm. NCCL passes data between the GPUs of a node through it, PyTorch's data loaders between processes;
-NCCL's guide ("Troubleshooting", "Docker") asks for --shm-size=1g, where Docker gives 64 MiB, and Linux itself half of
-the memory."""
-LEAST_DISK: Mapping[str, int] = {"cuda": 10 * GIB, "cpu": GIB}
-"""Accelerator to bytes free where checkpoints are written, where the plan has no disk_min_bytes: on GPUs one checkpoint
-of a model of 1 B parameters, with the states of its optimiser (12 to 16 bytes for each); on CPU some of a toy."""
 MOST_MEMORY_USED = 5
 """Percent of a GPU's memory that may be in use before a run. A driver keeps some hundred MiB of 24 to 192 GiB."""
+
+START_FABRIC_MANAGER = (
+    "install the nvidia-fabricmanager of the driver's very version, systemctl enable --now nvidia-fabricmanager, and "
+    "see its log"
+)
 
 UNREAD = {
     "system": "",
@@ -51,35 +45,12 @@ UNREAD = {
 (config_missing), devices and gpus (devices), infiniband (ib_unreadable)."""
 
 
-# What a fingerprint says, if it says it
-
-
-def _map(value: Any, *path: str) -> Mapping[str, Any]:
-    """The mapping at a path; empty where there is none."""
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _all_gpus(fingerprint: Fingerprint) -> list[Mapping[str, Any]]:
-    return [gpu for gpu in _list(_map(fingerprint, "gpus").get("devices")) if isinstance(gpu, Mapping)]
+# The GPUs that a node's trainers will use
 
 
 def _gpus(plan: Plan, node: str, fingerprint: Fingerprint) -> list[Mapping[str, Any]]:
     """The GPUs that the node's trainers will use: as many as there are trainers, of those that they see."""
-    seen = nvidia_smi.visible(_all_gpus(fingerprint), _visible_devices(plan, node))
+    seen = nvidia_smi.visible(fingerprint["gpus"]["devices"], _visible_devices(plan, node))
     return seen[: plan["nproc_per_node"]] if plan["accelerator"] == "cuda" else []
 
 
@@ -87,22 +58,9 @@ def _visible_devices(plan: Plan, node: str) -> str | None:
     return data_network.environment(plan, node).get("CUDA_VISIBLE_DEVICES")
 
 
-Said = Callable[[Mapping[str, Any]], "str | None"]
-
-
-def _by_gpu(plan: Plan, fingerprints: Fingerprints, say: Said) -> dict[str, list[str]]:
-    """What is said of the GPUs of each node, ``GPU 0, 3: ...``, to the nodes of which it is said."""
-    found: dict[str, list[str]] = {}
-    for node, fingerprint in fingerprints.items():
-        indices: dict[str, list[str]] = {}
-        for gpu in _gpus(plan, node, fingerprint):
-            said = say(gpu)
-            if said:
-                indices.setdefault(said, []).append(str(_count(gpu.get("index"))))
-        if indices:
-            text = "; ".join(f"GPU {', '.join(numbers)}: {said}" for said, numbers in indices.items())
-            found.setdefault(text, []).append(node)
-    return found
+def _names_mig(variable: str | None) -> bool:
+    """Whether parts of GPUs are handed out on purpose."""
+    return variable is not None and "MIG-" in variable
 
 
 def _by_value(found: Iterable[tuple[str, Hashable]]) -> dict[Any, tuple[str, ...]]:
@@ -117,18 +75,18 @@ def _by_value(found: Iterable[tuple[str, Hashable]]) -> dict[Any, tuple[str, ...
 
 
 def _unread(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    def errors(fingerprint: Fingerprint) -> Iterator[tuple[str, Any]]:
+    def errors(fingerprint: Fingerprint) -> Iterator[tuple[str, str | None]]:
         for name in UNREAD:
-            if name != "limits" or not _map(fingerprint, "infiniband", "hcas"):  # with adapters memlock_low says it
-                yield name, _map(fingerprint, name).get("error")
-        yield "adapters", _map(fingerprint, "infiniband", "stack").get("error")
-        yield from (("runs and ports", error) for error in _map(fingerprint, "errors").values())
+            if name != "limits" or not fingerprint["infiniband"]["hcas"]:  # with adapters memlock_low says it
+                yield name, (fingerprint[name] or {}).get("error")
+        yield "adapters", fingerprint["infiniband"]["stack"]["error"]
+        yield from (("runs and ports", error) for error in fingerprint["errors"].values())
 
     found = [
         (node, (name, error))
         for node, fingerprint in fingerprints.items()
         for name, error in errors(fingerprint)
-        if _word(error)
+        if error
     ]
     for (name, error), nodes in _by_value(found).items():
         help_ = UNREAD.get(name) or "see what hangs or fails on these nodes; dmesg often says it"
@@ -139,8 +97,8 @@ def _unread(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 def _driver(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     found = []
     for node, fingerprint in fingerprints.items():
-        gpus, built_for = _map(fingerprint, "gpus"), _map(fingerprint, "libraries").get("torch_cuda")
-        lack = _driver_lack(built_for, gpus.get("driver"), gpus.get("cuda"))
+        gpus, built_for = fingerprint["gpus"], fingerprint["libraries"]["torch_cuda"]
+        lack = _driver_lack(built_for, gpus["driver"], gpus["cuda"])
         # NVIDIA's package cuda-compat brings a newer user-mode driver; it takes effect through this variable alone.
         libraries = data_network.environment(plan, node).get("LD_LIBRARY_PATH", "")
         if lack and not re.search(r"/compat(?:[/:]|$)", libraries):
@@ -170,10 +128,9 @@ def _driver_lack(built_for: Any, driver: Any, supported: Any) -> str | None:
 def _nccl_library(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     found = []
     for node, fingerprint in fingerprints.items():
-        nccl, release = _map(fingerprint, "libraries", "nccl"), plan["nodes"][node]["paths"]["release"]
-        path = _word(nccl.get("path"))
-        if path and release and not path.startswith(f"{release}/"):
-            found.append((node, f"NCCL {_word(nccl.get('version')) or 'of an unknown version'} from {path}"))
+        nccl, release = fingerprint["libraries"]["nccl"], plan["nodes"][node]["paths"]["release"]
+        if nccl and nccl["path"] and release and not nccl["path"].startswith(f"{release}/"):
+            found.append((node, f"NCCL {nccl['version'] or 'of an unknown version'} from {nccl['path']}"))
     for said, nodes in _by_value(found).items():
         remedy = (
             "take the library's folder out of LD_LIBRARY_PATH and LD_PRELOAD in axolotl_environment, and out of "
@@ -186,7 +143,7 @@ def _nccl_library(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 def _hidden(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     found = []
     for node, fingerprint in fingerprints.items():
-        variable, gpus = _visible_devices(plan, node), _all_gpus(fingerprint)
+        variable, gpus = _visible_devices(plan, node), fingerprint["gpus"]["devices"]
         if plan["accelerator"] != "cuda" or variable is None or not gpus or _names_mig(variable):
             continue
         seen = len(nvidia_smi.visible(gpus, variable))
@@ -198,57 +155,29 @@ def _hidden(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("gpu_hidden", nodes, expected, said, remedy)
 
 
-def _names_mig(variable: str | None) -> bool:
-    """Whether parts of GPUs are handed out on purpose."""
-    return variable is not None and "MIG-" in variable
-
-
-def _mig(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    # On a GPU in MIG mode a program sees one part at most, and parts can't reach each other.
-    whole = {node: found for node, found in fingerprints.items() if not _names_mig(_visible_devices(plan, node))}
-    for said, nodes in _by_gpu(plan, whole, lambda gpu: "MIG" if gpu.get("mig") == "Enabled" else None).items():
-        remedy = "nvidia-smi -i INDEX -mig 0, and reset the GPU; or name its parts in CUDA_VISIBLE_DEVICES"
-        expected = "whole GPUs, since each trainer takes one"
-        yield Finding("gpu_mig", tuple(nodes), expected, f"{said} mode is enabled", remedy)
-
-
 def _fabric(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     stopped = [
         (node, state)
         for node, fingerprint in fingerprints.items()
-        if plan["accelerator"] == "cuda" and _map(fingerprint, "gpus").get("nvswitch") is True
-        for state in [_word(_map(fingerprint, "gpus").get("fabric_manager"))]
+        if plan["accelerator"] == "cuda" and fingerprint["gpus"]["nvswitch"]
+        for state in [fingerprint["gpus"]["fabric_manager"]]
         if state and state != "active"
     ]
-    remedy = (
-        "install the nvidia-fabricmanager of the driver's very version, systemctl enable --now nvidia-fabricmanager, "
-        "and see its log"
-    )
     for state, nodes in _by_value(stopped).items():
         expected = "an active nvidia-fabricmanager, since the machine has NVSwitches"
-        yield Finding("fabric_manager", nodes, expected, state, remedy)
-    said_of = {node for node, _state in stopped}
-    others = {node: found for node, found in fingerprints.items() if node not in said_of}
-    for said, unready in _by_gpu(plan, others, _fabric_state).items():
-        expected = "GPUs that have joined the NVLink fabric (state Completed)"
-        yield Finding("fabric_manager", tuple(unready), expected, said, remedy)
-
-
-def _fabric_state(gpu: Mapping[str, Any]) -> str | None:
-    state = _word(gpu.get("fabric"))
-    return f"fabric state {state}" if state and state != "Completed" else None
+        yield Finding("fabric_manager", nodes, expected, state, START_FABRIC_MANAGER)
 
 
 def _in_use(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     full: dict[str, str] = {}
     shared: dict[str, str] = {}
     for node, fingerprint in fingerprints.items():
-        if fingerprint.get("active_runs"):  # it is its own, and a finding already (run_active)
+        if fingerprint["active_runs"]:  # it is its own, and a finding already (run_active)
             continue
         for gpu in _gpus(plan, node, fingerprint):
-            used, total = _count(gpu.get("memory_used_mib")), _count(gpu.get("memory_mib"))
-            programs = [_program(process) for process in _list(gpu.get("processes")) if isinstance(process, Mapping)]
-            said = f"GPU {_count(gpu.get('index'))}: {used} of {total} MiB in use"
+            used, total = gpu["memory_used_mib"], gpu["memory_mib"]
+            programs = [f"pid {process['pid']} ({process['name'] or 'unknown'})" for process in gpu["processes"]]
+            said = f"GPU {gpu['index']}: {used} of {total} MiB in use"
             if used is not None and total and used * 100 > total * MOST_MEMORY_USED:
                 full.setdefault(node, f"{said} by {', '.join(programs[:3]) or 'a process that is not shown'}")
             elif programs:
@@ -262,78 +191,14 @@ def _in_use(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("gpu_in_use", tuple(light), expected, examples(light), remedy, WARNING)
 
 
-def _program(process: Mapping[str, Any]) -> str:
-    return f"pid {_count(process.get('pid'))} ({_word(process.get('name')) or 'unknown'})"
-
-
-def _row_remap(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    expected = "GPU memory without rows that wait for repair or can't be repaired"
-    for said, nodes in _by_gpu(plan, fingerprints, _remap_state).items():
-        remedy = (
-            "pending: end what uses the GPU and nvidia-smi --gpu-reset, or restart the host; failed: replace the GPU"
-        )
-        yield Finding("gpu_row_remap", tuple(nodes), expected, said, remedy)
-
-
-def _remap_state(gpu: Mapping[str, Any]) -> str | None:
-    if gpu.get("remap_failed") is True:
-        return "row remapping has failed"
-    return "row remapping is pending" if gpu.get("remap_pending") is True else None
-
-
-def _pcie(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    for said, nodes in _by_gpu(plan, fingerprints, _pcie_lack).items():
-        remedy = (
-            "reseat the GPU or its riser, and see the BIOS' settings of the slot; lspci -vv names the bridge above it"
-        )
-        expected = "PCIe links of full width, and at work of full speed"
-        yield Finding("gpu_pcie", tuple(nodes), expected, said, remedy, WARNING)
-
-
-def _pcie_lack(gpu: Mapping[str, Any]) -> str | None:
-    link = {name: _count(value) for name, value in _map(gpu, "pcie").items()}
-    width, width_max = link.get("width"), link.get("width_max")
-    if width and width_max and width < width_max:
-        return f"x{width} of x{width_max}"
-    generation, generation_max = link.get("generation"), link.get("generation_max")
-    # An idle GPU lowers its link to save power.
-    if gpu.get("performance_state") == "P0" and generation and generation_max and generation < generation_max:
-        return f"generation {generation} of {generation_max}"
-    return None
-
-
-def _throttled(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    for said, nodes in _by_gpu(plan, fingerprints, _throttle).items():
-        remedy = (
-            "see to the cooling and the power supply of these hosts (nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER)"
-        )
-        expected = "GPUs that are not slowed down by heat or by their power supply"
-        yield Finding("gpu_throttle", tuple(nodes), expected, said, remedy, WARNING)
-
-
-def _throttle(gpu: Mapping[str, Any]) -> str | None:
-    said = gpu.get("throttle")
-    return ", ".join(reason for reason in nvidia_smi.HARMFUL if isinstance(said, list) and reason in said) or None
-
-
-def _persistence(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    def off(gpu: Mapping[str, Any]) -> str | None:
-        return "persistence mode is disabled" if gpu.get("persistence") == "Disabled" else None
-
-    for said, nodes in _by_gpu(plan, fingerprints, off).items():
-        remedy = "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1"
-        expected = "a driver that stays loaded between programs (persistence mode)"
-        yield Finding("gpu_persistence", tuple(nodes), expected, said, remedy, WARNING)
-
-
 def _neighbours(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     """A full neighbour table drops packets to peers, so that large fleets fail to connect at random."""
     peers = len(plan["nodes"]) - 1
     found = []
     for node, fingerprint in fingerprints.items():
-        resolved = [item for item in _list(_map(fingerprint, "network", "address").get("resolved")) if _word(item)]
+        resolved = fingerprint["network"]["address"]["resolved"]
         family = "ipv6" if resolved and all(":" in item for item in resolved) else "ipv4"
-        most = _count(_map(fingerprint, "room", "neighbours").get(family))
+        most = fingerprint["room"]["neighbours"][family]
         if most is not None and most < 2 * peers:
             found.append((node, (family, most)))
     for (family, most), nodes in _by_value(found).items():
@@ -345,39 +210,128 @@ def _neighbours(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         yield Finding("neighbour_table", nodes, expected, f"{setting} is {most}", remedy, WARNING)
 
 
-def _shm(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    found = []
+@dataclasses.dataclass(frozen=True)
+class GpuRule:
+    """What must hold of each GPU that a trainer will use.
+
+    Attributes:
+        id: of its findings.
+        lack: what is wrong with a GPU, in words; None where nothing is.
+        expected: what must be, for people.
+        remedy: what to do where it is not.
+        severity: of its findings.
+    """
+
+    id: str
+    lack: Callable[[Mapping[str, Any]], str | None]
+    expected: str
+    remedy: str
+    severity: str = WARNING
+
+
+def _mig(gpu: Mapping[str, Any]) -> str | None:
+    return "MIG mode is enabled" if gpu["mig"] == "Enabled" else None
+
+
+def _fabric_state(gpu: Mapping[str, Any]) -> str | None:
+    state = gpu["fabric"]
+    return f"fabric state {state}" if state and state != "Completed" else None
+
+
+def _row_remap(gpu: Mapping[str, Any]) -> str | None:
+    if gpu["remap_failed"]:
+        return "row remapping has failed"
+    return "row remapping is pending" if gpu["remap_pending"] else None
+
+
+def _pcie(gpu: Mapping[str, Any]) -> str | None:
+    link = gpu["pcie"]
+    if link["width"] and link["width_max"] and link["width"] < link["width_max"]:
+        return f"x{link['width']} of x{link['width_max']}"
+    generation, most = link["generation"], link["generation_max"]
+    # An idle GPU lowers its link to save power.
+    if gpu["performance_state"] == "P0" and generation and most and generation < most:
+        return f"generation {generation} of {most}"
+    return None
+
+
+def _throttle(gpu: Mapping[str, Any]) -> str | None:
+    return ", ".join(reason for reason in nvidia_smi.HARMFUL if reason in gpu["throttle"]) or None
+
+
+def _persistence(gpu: Mapping[str, Any]) -> str | None:
+    return "persistence mode is disabled" if gpu["persistence"] == "Disabled" else None
+
+
+GPU_RULES: tuple[GpuRule, ...] = (
+    # On a GPU in MIG mode a program sees one part at most, and parts can't reach each other.
+    GpuRule(
+        "gpu_mig",
+        _mig,
+        "whole GPUs, since each trainer takes one",
+        "nvidia-smi -i INDEX -mig 0, and reset the GPU; or name its parts in CUDA_VISIBLE_DEVICES",
+        ERROR,
+    ),
+    GpuRule(
+        "fabric_manager",
+        _fabric_state,
+        "GPUs that have joined the NVLink fabric (state Completed)",
+        START_FABRIC_MANAGER,
+        ERROR,
+    ),
+    GpuRule(
+        "gpu_row_remap",
+        _row_remap,
+        "GPU memory without rows that wait for repair or can't be repaired",
+        "pending: end what uses the GPU and nvidia-smi --gpu-reset, or restart the host; failed: replace the GPU",
+        ERROR,
+    ),
+    GpuRule(
+        "gpu_pcie",
+        _pcie,
+        "PCIe links of full width, and at work of full speed",
+        "reseat the GPU or its riser, and see the BIOS' settings of the slot; lspci -vv names the bridge above it",
+    ),
+    GpuRule(
+        "gpu_throttle",
+        _throttle,
+        "GPUs that are not slowed down by heat or by their power supply",
+        "see to the cooling and the power supply of these hosts (nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER)",
+    ),
+    GpuRule(
+        "gpu_persistence",
+        _persistence,
+        "a driver that stays loaded between programs (persistence mode)",
+        "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1",
+    ),
+)
+
+
+def _each_gpu(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    """Hold the table against every GPU; nodes of which the same is said (``GPU 0, 3: ...``) share a finding."""
+    nodes_of: dict[tuple[int, str], list[str]] = {}
     for node, fingerprint in fingerprints.items():
-        shm = _map(fingerprint, "room", "shm")
-        size, free = _count(shm.get("size_bytes")), _count(shm.get("free_bytes"))
-        if plan["accelerator"] == "cuda" and size is not None and min(size, size if free is None else free) < LEAST_SHM:
-            found.append((node, f"{_size(size)}, of which {'?' if free is None else _size(free)} are free"))
-    for said, nodes in _by_value(found).items():
-        remedy = (
-            "mount -o remount,size=50% /dev/shm (a container: --shm-size or --ipc=host); where it is full, remove what "
-            "ended programs left there"
-        )
-        yield Finding("shm_small", nodes, f"at least {_size(LEAST_SHM)} free in /dev/shm", said, remedy, WARNING)
+        found: dict[int, dict[str, list[str]]] = {}
+        for gpu in _gpus(plan, node, fingerprint):
+            for position, rule in enumerate(GPU_RULES):
+                lack = rule.lack(gpu)
+                if lack:
+                    found.setdefault(position, {}).setdefault(lack, []).append(str(gpu["index"]))
+        for position, lacks in found.items():
+            said = "; ".join(f"GPU {', '.join(indices)}: {lack}" for lack, indices in lacks.items())
+            if not _explained(GPU_RULES[position].id, plan, node, fingerprint):
+                nodes_of.setdefault((position, said), []).append(node)
+    for (position, said), nodes in sorted(nodes_of.items(), key=lambda item: item[0][0]):
+        rule = GPU_RULES[position]
+        yield Finding(rule.id, tuple(nodes), rule.expected, said, rule.remedy, rule.severity)
 
 
-def _disk(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    least = plan.get("disk_min_bytes", LEAST_DISK[plan["accelerator"]])
-    found = {}
-    for node, fingerprint in fingerprints.items():
-        disk = _map(fingerprint, "room", "output_dir") or _map(fingerprint, "room", "root")
-        free = _count(disk.get("free_bytes"))
-        if free is not None and free < least:
-            found[node] = f"{_size(free)} at {_word(disk.get('path')) or 'axolotl_root'}"
-    if found:
-        expected = f"at least {_size(least)} free where the run writes its checkpoints"
-        remedy = (
-            "make room there (old runs and releases under axolotl_root are yours to remove), or set another output_dir"
-        )
-        yield Finding("disk_low", tuple(found), expected, examples(found), remedy)
-
-
-def _size(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB // 10 else f"{size >> 20} MiB"
+def _explained(rule: str, plan: Plan, node: str, fingerprint: Fingerprint) -> bool:
+    """Whether what a GPU lacks is meant to be so, or has a cause that is said already."""
+    if rule == "gpu_mig":
+        return _names_mig(_visible_devices(plan, node))
+    stopped = fingerprint["gpus"]["nvswitch"] and fingerprint["gpus"]["fabric_manager"] not in (None, "active")
+    return rule == "fabric_manager" and bool(stopped)
 
 
 RULES: tuple[Rule, ...] = (
@@ -385,14 +339,8 @@ RULES: tuple[Rule, ...] = (
     _driver,
     _nccl_library,
     _hidden,
-    _mig,
     _fabric,
     _in_use,
-    _row_remap,
-    _pcie,
-    _throttled,
-    _persistence,
+    _each_gpu,
     _neighbours,
-    _shm,
-    _disk,
 )

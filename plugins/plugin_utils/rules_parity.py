@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must be the same on all nodes, or on all nodes of a group: the table.
+"""What must be the same on all nodes, or on all nodes of a group, and of what there must be enough: the table.
 
 Each row's severity answers one question: can a run with this difference hang, crash late or train wrongly?
 """
@@ -13,13 +13,25 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from .findings import WARNING
-from .rule_table import EQUAL_IN_GROUP, Fingerprint, Plan, Row
-from .setting_types import InvalidValue, mapping
+from .rule_table import AT_LEAST, EQUAL_IN_GROUP, Fingerprint, Plan, Row
+from .setting_types import InvalidValue, mapping, whole
 
 PROVISION = "run provision: it puts the pinned release in its place"
 SAME_SYSTEM = "bring the nodes to one version with the operating system's package manager, one batch at a time"
 SAME_DRIVER = "install the same driver on the nodes, and reboot those where it was changed"
 SEE_TO_GPU = "see to the node's GPUs (nvidia-smi -q), or keep the node out of axolotl_nodes until it is repaired"
+
+GIB = 1 << 30
+LEAST_SHM: Mapping[str, int] = {"cuda": GIB, "cpu": 0}
+"""Accelerator to bytes of /dev/shm. NCCL passes data between the GPUs of a node through it, PyTorch's data loaders
+between processes; NCCL's guide ("Troubleshooting", "Docker") asks for --shm-size=1g, where Docker gives 64 MiB, and
+Linux itself half of the memory."""
+LEAST_DISK: Mapping[str, int] = {"cuda": 10 * GIB, "cpu": GIB}
+"""Accelerator to bytes free where checkpoints are written: on GPUs one checkpoint of a model of 1 B parameters, with
+the states of its optimiser (12 to 16 bytes for each); on CPU some of a toy."""
+
+MOST = 1 << 62
+"""Bytes that can be asked for."""
 
 SHOWN = 5
 """Variables that a finding lists."""
@@ -94,8 +106,8 @@ def hca_firmware(fingerprint: Fingerprint) -> Hashable:
 
 def fabric_stack(fingerprint: Fingerprint) -> Hashable:
     """Whose InfiniBand stack it is, and its version."""
-    stack = fingerprint["infiniband"].get("stack") or {}
-    return " ".join(filter(None, (stack.get("name"), stack.get("version")))) or None
+    stack = fingerprint["infiniband"]["stack"]
+    return " ".join(filter(None, (stack["name"], stack["version"]))) or None
 
 
 def counted(subject: str, expected: Any, found: Any, _fingerprint: Fingerprint) -> tuple[str, str]:
@@ -135,6 +147,34 @@ def _variables(
         for name in names[:SHOWN]
     ]
     return f"{subject} {', '.join(right)}{more}", f"{subject} {', '.join(other)}{more}"
+
+
+def shm(fingerprint: Fingerprint) -> Any:
+    """Bytes that are free in /dev/shm."""
+    found = fingerprint["room"]["shm"]
+    return found and min(found["size_bytes"], found["free_bytes"])
+
+
+def free_shm(subject: str, expected: Any, found: Any, fingerprint: Fingerprint) -> tuple[str, str]:
+    """Room in /dev/shm, with its size."""
+    return f"{size(expected)} {subject}", f"{size(fingerprint['room']['shm']['size_bytes'])}, {size(found)} free"
+
+
+def disk(fingerprint: Fingerprint) -> Any:
+    """Bytes that are free where the run writes its checkpoints."""
+    found = fingerprint["room"]["output_dir"] or fingerprint["room"]["root"]
+    return found and found["free_bytes"]
+
+
+def free_disk(subject: str, expected: Any, found: Any, fingerprint: Fingerprint) -> tuple[str, str]:
+    """Room on a disk, and where."""
+    place = fingerprint["room"]["output_dir"] or fingerprint["room"]["root"]
+    return f"{size(expected)} {subject}", f"{size(found)} at {place['path']}"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in the units of memory."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB // 10 else f"{count >> 20} MiB"
 
 
 def _commit(plan: Plan) -> str:
@@ -250,6 +290,27 @@ ROWS: tuple[Row, ...] = (
         "set DefaultLimitNOFILE in /etc/systemd/system.conf.d, or limits.d where runs have no unit, alike on all nodes",
         severity=WARNING,
     ),
+    # Room
+    Row(
+        "shm_small",
+        "free in /dev/shm",
+        shm,
+        "mount -o remount,size=50% /dev/shm (a container: --shm-size or --ipc=host); where it is full, remove what "
+        "ended programs left there",
+        AT_LEAST,
+        WARNING,
+        wanted=lambda plan: LEAST_SHM[plan["accelerator"]],
+        shown=free_shm,
+    ),
+    Row(
+        "disk_low",
+        "free where the run writes its checkpoints",
+        disk,
+        "make room there (old runs and releases under axolotl_root are yours to remove), or set another output_dir",
+        AT_LEAST,
+        wanted=lambda plan: LEAST_DISK[plan["accelerator"]],
+        shown=free_disk,
+    ),
 )
 """In the order of cause and consequence: a row may stand behind those above it."""
 
@@ -261,10 +322,14 @@ def pinned(value: Any) -> dict[str, Any]:
         Id of a row to the value that all nodes must have.
 
     Raises:
-        InvalidValue: it is no mapping, or a name in it is none of a row, or is pinned by another setting.
+        InvalidValue: it is no mapping, or a name in it is none of a row, or is pinned by another setting; or a least
+            number of bytes is no such number.
     """
-    free = sorted(row.id for row in ROWS if not row.wanted)
-    for name in mapping(value):
-        if name not in free:
-            raise InvalidValue(f"a mapping of values by these ids: {', '.join(free)}")
-    return mapping(value)
+    known = mapping(value)
+    least = {row.id for row in ROWS if row.compare == AT_LEAST}
+    free = {row.id for row in ROWS if not row.wanted} | least
+    if not set(known) <= free:
+        raise InvalidValue(f"a mapping of values by these ids: {', '.join(sorted(free))}")
+    for name in least & set(known):
+        whole(0, MOST)(known[name])
+    return known

@@ -70,6 +70,7 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
     return {
         "machine": {"identity": f"id-of-{plan['nodes'][node]['machine']}", "hostname": node, "uid": 1000},
         "host_python": "3.11.7",
+        "storage": None,
         "release": {
             "path": plan["nodes"][node]["paths"]["release"],
             "exists": True,

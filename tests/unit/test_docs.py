@@ -83,7 +83,11 @@ def test_settings_are_documented_row_by_row() -> None:
 # Findings
 
 # Functions that pass an id on; each literal id that they are given is found where they are called, or in a tuple.
-PASSED_ON = {"_read_one", "provisioned", "_equal", "_at_least"}
+PASSED_ON = {"_read_one", "provisioned", "_equal", "_at_least", "_each_gpu"}
+
+
+# What makes a finding, or a row of rules that does, to the severity that it gives where nothing else is said.
+DEFAULT = {"Finding": "error", "Row": "error", "GpuRule": "warning"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -91,7 +95,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     inside = {id(node): function.name for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Finding", "Row"}:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in DEFAULT:
             yield inside.get(id(node), ""), node
 
 
@@ -102,7 +106,9 @@ def literals(node: ast.AST) -> Iterator[str]:
 
 def severity(call: ast.Call) -> str:
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return "warning" if any(isinstance(node, ast.Name) and node.id == "WARNING" for node in arguments) else "error"
+    said = {node.id.lower() for node in arguments if isinstance(node, ast.Name) and node.id in {"ERROR", "WARNING"}}
+    assert isinstance(call.func, ast.Name)
+    return said.pop() if said else DEFAULT[call.func.id]
 
 
 def findings_in_code() -> dict[str, set[str]]:

@@ -59,27 +59,34 @@ def mask_all(value: Any, secrets: Iterable[str]) -> Any:
     known: dict[str, str] = {}
     values = sorted(secrets)
 
-    def masked(item: Any) -> Any:
-        # The plain kinds first: asking for an abstract one takes ten times as long.
-        if isinstance(item, str):
-            if item not in known:
-                known[item] = mask(item, values)
-            return known[item]
-        if isinstance(item, dict) or isinstance(item, Mapping):  # noqa: SIM101
-            changed = {key: new for key, old in item.items() if (new := of(old)) is not old}
-            return {**item, **changed} if changed else item
-        if isinstance(item, (list, tuple)):
-            new = [of(old) for old in item]
-            return new if any(one is not other for one, other in zip(new, item)) else item
-        return item
+    def text(item: str) -> str:
+        if item not in known:
+            known[item] = mask(item, values)
+        return known[item]
 
     def of(item: Any) -> Any:
-        kind = type(item)
-        if kind is str and item in known:
-            return known[item]
-        return item if kind in _PLAIN else masked(item)
+        # The plain kinds first: asking for an abstract one takes ten times as long.
+        if type(item) is dict or isinstance(item, Mapping):
+            changed = masked(item.items())
+            return {**item, **changed} if changed else item
+        if isinstance(item, (list, tuple)):
+            changed = masked(enumerate(item))
+            return [changed.get(position, old) for position, old in enumerate(item)] if changed else item
+        return text(item) if isinstance(item, str) else item
 
-    return masked(value)
+    def masked(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        """Those that are no longer the same; most are texts seen before, or plain, and cost no call."""
+        changed = {}
+        for key, old in items:
+            kind = type(old)
+            if kind in _PLAIN:
+                continue
+            new = (known.get(old) or text(old)) if kind is str else of(old)
+            if new is not old and new != old:
+                changed[key] = new
+        return changed
+
+    return of(value)
 
 
 _PLAIN = {int, float, bool, type(None)}

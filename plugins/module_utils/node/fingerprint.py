@@ -85,7 +85,7 @@ def read(options: Options, keep: bool = True) -> Sections:
         )
     )
     answer = outcomes["nccl"]
-    found["nccl"] = answer.value if answer.error is None else {"files": [], "settings": {}, "error": answer.error}
+    found["nccl"] = answer.value if answer.error is None else {"files": [], "settings": None, "error": answer.error}
     found["infiniband"]["counters"] = errors.close()
     # A list of runs, a set of ports and the data have no place of their own for an error.
     found["errors"] = {name: outcomes[name].error for name in ("runs", "data") if outcomes[name].error}

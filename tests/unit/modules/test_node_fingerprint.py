@@ -17,6 +17,7 @@ from unit.fleets import fingerprints, plan_of
 from unit.helpers import free_port, run_module
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import fingerprint, probe_hardware, sockets
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fingerprint_shape import FINGERPRINT
 
 
 def read(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
@@ -119,11 +120,41 @@ def test_it_has_what_the_made_up_ones_of_the_tests_have(tmp_path: Path) -> None:
     """The rules are tested with made-up fingerprints; a key that they have and nodes don't would be dead."""
     plan = plan_of(1)
     real, made_up = read(tmp_path, marker="x", root=str(tmp_path)), fingerprints(plan)["node0"]
-    assert real.keys() == made_up.keys() | {"storage"}
+    assert real.keys() == made_up.keys()
     for name in ("system", "gpus", "libraries", "nccl", "room", "release", "network", "infiniband", "limits", "config"):
         # What an absent release and a torch without CUDA leave out is held against the rest in their own tests.
         assert made_up[name].keys() <= real[name].keys(), name
     assert real["seconds"].keys() == fingerprint.SECONDS.keys() | {"data"}
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
+def test_it_has_the_shape_that_the_rules_rely_on(tmp_path: Path, accelerator: str) -> None:
+    (tmp_path / "data").write_text("x")
+    inputs = [{"name": "data", "kind": "path", "path": str(tmp_path / "data")}]
+    found = read(
+        tmp_path,
+        accelerator=accelerator,
+        marker="x",
+        root=str(tmp_path),
+        output_dir=str(tmp_path),
+        inputs=inputs,
+        ports=[free_port()],
+        prepared=str(tmp_path),
+    )
+    assert FINGERPRINT(found) is None
+
+
+def test_what_could_not_be_read_has_that_shape_too() -> None:
+    """Every probe that fails leaves its sections empty."""
+    paths = ("release", "config", "root", "output_dir", "runs", "digest_cache", "marker", "prepared")
+    options: dict[str, Any] = {**dict.fromkeys(paths, "/x"), **dict.fromkeys(("address", "head_address"), "::1")}
+    options |= {"accelerator": "cuda", "supervisor": "auto"}
+    found = fingerprints(plan_of(1))["node0"]
+    for probe in [name for name in fingerprint.SECONDS if name != "nccl"] + ["data"]:
+        found.update(fingerprint._unread(probe, "no answer", options))
+    found["infiniband"]["counters"] = {"seconds": 1, "total": {}, "rising": {}}
+    found["nccl"] = {"files": [], "settings": None, "error": "no answer"}
+    assert FINGERPRINT(found) is None
 
 
 def test_a_node_without_release_can_be_read_for_gpus(tmp_path: Path) -> None:

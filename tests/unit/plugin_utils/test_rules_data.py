@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from unit.fleets import COMMIT, FILES, PREPARED, fingerprints, plan_of
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_data, rules_preflight, rules_prepared
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_data, rules_preflight
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.data_readings import held
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 
 CONFIG = {
@@ -55,8 +54,7 @@ def test_a_clean_fleet_has_no_findings(size: int) -> None:
     assert found(*fleet(size)) == []
     plan, prints = fleet(size)
     assert set(prints["node0"]["inputs"]) == {DATA, TOKENS, MODEL, SET}
-    here = {DATA: {"exists": True, **prints["node0"]["inputs"][DATA]}}
-    assert found({**plan, "controller_inputs": here}, prints) == []
+    assert found({**plan, "controller_inputs": {DATA: held(prints["node0"]["inputs"][DATA])}}, prints) == []
 
 
 # Files and folders
@@ -83,16 +81,16 @@ def test_other_content_is_found_with_both_values(name: str, entry: Any, remedy: 
 
 def test_the_controllers_copy_decides_even_against_all_nodes() -> None:
     plan, prints = fleet(2)
-    here = {"exists": True, "digest": "b" * 64, "files": 2, "size": 999, "problems": []}
-    finding = only({**plan, "controller_inputs": {DATA: here}}, prints)
+    here = {"results": [{"item": {"dest": DATA}, "digest": "b" * 64, "files": 2, "size": 999}]}
+    finding = only(rules_data.informed(plan, here, {}), prints)
     assert (finding.id, finding.hosts) == ("training_file", ("node0", "node1"))
     assert finding.expected == f"data as on the controller: sha256 {'b' * 12} (2 files, 999 bytes)"
 
 
 def test_a_copy_that_the_controller_can_not_read_decides_nothing() -> None:
     plan, prints = fleet(2)
-    here = {"exists": True, "digest": "", "files": 1, "size": 1, "problems": ["x: Permission denied"]}
-    assert found({**plan, "controller_inputs": {DATA: here}}, prints) == []
+    here = {"results": [{"item": {"dest": DATA}, "digest": "", "files": 1, "size": 1}]}
+    assert found(rules_data.informed(plan, here, {}), prints) == []
 
 
 def test_a_url_has_its_version_in_the_inventory() -> None:
@@ -117,7 +115,7 @@ def test_each_other_content_is_a_finding_and_says_which_files() -> None:
     other_content(prints, DATA, "node1")
     other_content(prints, DATA, "node2", "node3", digest="c" * 64)
     prints["node4"]["inputs"][DATA] = prints["node0"]["inputs"][DATA]
-    plan["controller_inputs"] = {DATA: {"exists": True, **prints["node0"]["inputs"][DATA]}}
+    plan["controller_inputs"] = {DATA: held(prints["node0"]["inputs"][DATA])}
     named = {**plan, "input_differences": {(DATA, OTHER): "missing 1: a.jsonl"}}
     first, second = found(named, prints)
     assert (first.hosts, second.hosts) == (("node1",), ("node2", "node3"))
@@ -369,47 +367,3 @@ def test_data_that_was_prepared_for_another_config_is_missed() -> None:
     finding = only(plan, prints)
     assert (finding.id, finding.hosts) == ("prepared_missing", ("node1",))
     assert finding.found.endswith("for another config")
-
-
-# Anything
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-HELD = st.fixed_dictionaries(
-    {}, optional=dict.fromkeys(("path", "kind", "exists", "digest", "data_digest", "files", "size"), VALUES)
-)
-FOLDERS = st.dictionaries(
-    st.text(max_size=5),
-    VALUES
-    | st.fixed_dictionaries(
-        {"digest": st.text(max_size=3)}, optional={"record": VALUES, "files": VALUES, "problems": VALUES}
-    ),
-    max_size=3,
-)
-PREPARED_DATA = st.fixed_dictionaries(
-    {},
-    optional={
-        "path": VALUES,
-        "folders": FOLDERS | VALUES,
-        "record": VALUES | st.dictionaries(st.just("inputs"), VALUES),
-    },
-)
-
-
-@given(
-    read=VALUES | st.dictionaries(st.sampled_from([DATA, MODEL, TOKENS]), HELD | VALUES),
-    prepared=VALUES | PREPARED_DATA,
-)
-def test_nothing_that_a_node_says_raises(read: Any, prepared: Any) -> None:
-    plan, prints = PLAN, fingerprints(PLAN)
-    prints["node1"].update(inputs=read, prepared=prepared)
-    for rule in (*rules_data.RULES, *rules_prepared.RULES):
-        for finding in rule(plan, prints):
-            assert all((finding.expected, finding.found, finding.remedy))
-
-
-PLAN = fleet(training_files_preprocess="each")[0]

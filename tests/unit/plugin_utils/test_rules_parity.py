@@ -19,6 +19,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.setting_types imp
 
 Fingerprint = dict[str, Any]
 Change = Callable[[Fingerprint], None]
+GIB = 1 << 30
 
 
 def put(*path: str, value: Any) -> Change:
@@ -48,6 +49,10 @@ def two_more_gpus(fingerprint: Fingerprint) -> None:
 
 def nccl(name: str, value: str, source: str) -> Change:
     return lambda fingerprint: fingerprint["nccl"]["settings"].update({name: {"value": value, "source": source}})
+
+
+def shm(size: int, free: int) -> Change:
+    return put("room", "shm", value={"size_bytes": size, "free_bytes": free})
 
 
 PLANTED: list[tuple[str, Change, str, str]] = [
@@ -83,7 +88,7 @@ PLANTED: list[tuple[str, Change, str, str]] = [
     ("gpu_ecc", one_gpu("ecc", "Disabled"), "Enabled", "Disabled, Enabled"),
     (
         "fabric_stack",
-        put("infiniband", "stack", value={"name": "doca", "version": "3.2.0"}),
+        put("infiniband", "stack", value={"name": "doca", "version": "3.2.0", "error": None}),
         "doca 25.10-1.7.1",
         "doca 3.2.0",
     ),
@@ -94,8 +99,22 @@ PLANTED: list[tuple[str, Change, str, str]] = [
         "adapter firmware MT4129 28.39.1002, MT4129 28.41.1000",
     ),
     ("open_files", put("limits", "open_files", value={"soft": 1024, "hard": 1024}), "open files", "open files 1024"),
+    ("shm_small", shm(64 << 20, 64 << 20), "at least 1.0 GiB free in /dev/shm", "64 MiB, 64 MiB free"),
+    ("shm_small", shm(8 * GIB, 0), "at least 1.0 GiB free in /dev/shm", "8.0 GiB, 0 MiB free"),
+    (
+        "disk_low",
+        put("room", "output_dir", "free_bytes", value=3 * GIB),
+        "at least 10.0 GiB free where the run writes its checkpoints",
+        "3.0 GiB at /opt/axolotl/work/out",
+    ),
+    (
+        "disk_low",
+        lambda fingerprint: fingerprint["room"].update(output_dir=None, root={"path": "/opt/axolotl", "free_bytes": 0}),
+        "at least 10.0 GiB free",
+        "0 MiB at /opt/axolotl",
+    ),
 ]
-WARNINGS = {"os", "kernel", "glibc", "fabric_stack", "hca_firmware", "open_files"}
+WARNINGS = {"os", "kernel", "glibc", "fabric_stack", "hca_firmware", "open_files", "shm_small"}
 
 
 @pytest.mark.parametrize(("rule", "plant", "expected", "said"), PLANTED)
@@ -145,7 +164,9 @@ def test_many_variables_are_counted() -> None:
     assert finding.found.endswith("NCCL_V4=1 (/etc/nccl.conf) and 3 more")
 
 
-@pytest.mark.parametrize("value", [{"drivers": "580"}, {"commit": "f" * 40}, [], "driver"])
+@pytest.mark.parametrize(
+    "value", [{"drivers": "580"}, {"commit": "f" * 40}, [], "driver", {"disk_low": "5 GiB"}, {"disk_low": None}]
+)
 def test_what_can_not_be_pinned(value: Any) -> None:
     with pytest.raises(InvalidValue):
         rules_parity.pinned(value)
@@ -153,6 +174,25 @@ def test_what_can_not_be_pinned(value: Any) -> None:
 
 def test_what_can_be_pinned() -> None:
     assert rules_parity.pinned({"driver": "580.65.06"}) == {"driver": "580.65.06"}
+
+
+def test_more_room_can_be_asked_for_and_less() -> None:
+    plan = plan_of(3)
+    prints = fingerprints(plan)
+    prints["node1"]["room"]["output_dir"]["free_bytes"] = 5 * GIB
+    plan["parity"]["pinned"] = rules_parity.pinned({"disk_low": 4 * GIB})
+    assert rules_preflight.examine(plan, prints) == []
+    plan["parity"]["pinned"] = rules_parity.pinned({"disk_low": 4 << 40})
+    (finding,) = rules_preflight.examine(plan, prints)
+    assert (finding.id, finding.hosts) == ("disk_low", ("node0", "node1", "node2"))
+    assert finding.found.startswith("node0: 3072.0 GiB at /opt/axolotl/work/out; node1: 5.0 GiB")
+
+
+def test_a_cpu_run_needs_no_shm() -> None:
+    plan = plan_of(2, accelerator="cpu", nproc_per_node=1)
+    prints = fingerprints(plan)
+    shm(64 << 20, 64 << 20)(prints["node1"])
+    assert rule_table.examine(rules_parity.ROWS, plan, prints)[0] == []
 
 
 @given(st.permutations(range(4)))
