@@ -18,7 +18,8 @@ from . import data_network
 from .data_network import ETHERNET, Fabric, Fingerprints, Plan, Port
 from .findings import WARNING, Finding, names
 
-Rule = Callable[[Plan, Fingerprints, Fabric], Iterator[Finding]]
+Lacking = Mapping[str, "Lacks"]
+Rule = Callable[[Plan, Fingerprints, Fabric, Lacking], Iterator[Finding]]
 
 GIBI = 1 << 30
 LEAST_MEMLOCK = GIBI
@@ -32,8 +33,9 @@ ELSEWHERE = "if the training is not meant to use it, name the adapters that it u
 def examine(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     """Hold every rule against the fleet."""
     fabric = data_network.fabric(plan, fingerprints)
+    lacking = lacks(fabric)
     for rule in RULES:
-        yield from rule(plan, fingerprints, fabric)
+        yield from rule(plan, fingerprints, fabric, lacking)
 
 
 class Lacks:
@@ -104,12 +106,12 @@ def _sort_out(lacking: Lacks, fabric: Fabric, ports: list[Port]) -> None:
             lacking.unaddressed.append(port)
 
 
-def _down(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _down(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found = {
         node: [
             (port.label, port.facts["state"], port.facts["phys_state"], port.facts["link_layer"]) for port in lack.down
         ]
-        for node, lack in lacks(fabric).items()
+        for node, lack in lacking.items()
     }
     for (label, state, phys_state, layer), nodes in _by_value(found).items():
         remedy = f"{_why_down(state, phys_state, layer)}; {ELSEWHERE}"
@@ -126,10 +128,10 @@ def _why_down(state: str | None, phys_state: str | None, link_layer: str) -> str
     return "check the cable and its connectors, the port of the switch, and that port's settings"
 
 
-def _link_layer(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _link_layer(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found = {
         node: [(port.label, port.facts["link_layer"]) for port in lack.other_layer]
-        for node, lack in lacks(fabric).items()
+        for node, lack in lacking.items()
     }
     for (label, layer), nodes in _by_value(found).items():
         expected = f"{label} has link layer {fabric.link_layer}, like the others that carry the training"
@@ -137,9 +139,9 @@ def _link_layer(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Itera
         yield Finding("ib_link_layer", tuple(nodes), expected, layer, remedy)
 
 
-def _absent(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _absent(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found = {}
-    for node, lack in lacks(fabric).items():
+    for node, lack in lacking.items():
         if lack.absent and not fingerprints[node]["infiniband"]["unclaimed"]:  # else a driver is missing, which is said
             there = sorted({port.hca for port in fabric.ports[node].values()})
             found[node] = [(", ".join(lack.absent), names(there) if there else "none")]
@@ -151,7 +153,7 @@ def _absent(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[
         yield Finding("ib_hca_missing", tuple(nodes), f"adapters for {absent}", f"adapters: {there}", remedy)
 
 
-def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     unclaimed = {node: fingerprints[node]["infiniband"]["unclaimed"] for node in fabric.selections}
     for address, nodes in _by_value(unclaimed).items():
         yield Finding(
@@ -169,7 +171,7 @@ def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator
         yield Finding("ib_module_missing", tuple(without), expected, "it is not loaded", remedy)
 
 
-def _rate(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _rate(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     rates = Counter(port.facts["gbits"] for ports in fabric.usable.values() for port in ports if port.facts["gbits"])
     usual = max(rates, key=lambda rate: (rates[rate], rate), default=0)
     slow = {
@@ -187,7 +189,7 @@ def _rate(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Fi
         yield Finding("ib_rate_low", tuple(nodes), expected.format(label), str(rate), remedy, WARNING)
 
 
-def _errors(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _errors(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     flapping: dict[str, list[tuple[str, str]]] = {}
     rising: dict[str, list[tuple[str, str]]] = {}
     for node, ports in fabric.usable.items():
@@ -205,10 +207,10 @@ def _errors(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[
         yield Finding("ib_errors", tuple(nodes), expected.format(label), said, remedy, WARNING)
 
 
-def _gids(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _gids(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     """Over RoCE a port is reached by the GID of an address; NCCL takes the one that NCCL_IB_GID_INDEX names."""
     found: dict[str, list[tuple[str, str]]] = {
-        node: [(port.label, "any") for port in lack.unaddressed] for node, lack in lacks(fabric).items()
+        node: [(port.label, "any") for port in lack.unaddressed] for node, lack in lacking.items()
     }
     if fabric.link_layer == ETHERNET:
         for node, ports in fabric.usable.items():
@@ -225,7 +227,7 @@ def _gids(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Fi
         yield Finding("roce_gid_missing", tuple(nodes), f"{label} has {which}", "it has not", f"{remedy}; {ELSEWHERE}")
 
 
-def _memlock(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _memlock(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     """RDMA pins memory. On CPU the trainers talk over sockets, which don't."""
     low: dict[str, list[tuple[str, str]]] = {}
     limited: dict[str, list[tuple[str, str]]] = {}
@@ -259,7 +261,7 @@ def _size(size: int) -> str:
     return f"{size / GIBI:g} GiB" if size >= GIBI else f"{size >> 10} KiB"
 
 
-def _gpudirect(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _gpudirect(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found: dict[str, list[str]] = {}
     for node, ports in fabric.usable.items():
         way = fingerprints[node]["infiniband"]["gpudirect"]
@@ -275,7 +277,7 @@ def _gpudirect(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterat
         yield Finding("gpudirect_missing", tuple(nodes), expected, said, remedy, WARNING)
 
 
-def _unread(plan: Plan, fingerprints: Fingerprints, fabric: Fabric) -> Iterator[Finding]:
+def _unread(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found = {node: [fingerprints[node]["infiniband"]["error"]] for node in fabric.selections}
     for error, nodes in _by_value({node: list(filter(None, errors)) for node, errors in found.items()}).items():
         remedy = "see to the adapter (dmesg): its driver or firmware does not answer; a restart of the host often helps"

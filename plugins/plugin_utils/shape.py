@@ -39,22 +39,21 @@ def quantity(value: Any) -> str | None:
 
 def address(value: Any) -> str | None:
     """An IP address."""
-    return _made_by(ipaddress.ip_address, value)
+    if not isinstance(value, str):
+        return ""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return ""
+    return None
 
 
 def interface_address(value: Any) -> str | None:
     """An IP address with the length of its prefix."""
-    return _made_by(ipaddress.ip_interface, value)
-
-
-def _made_by(make: Callable[[str], Any], value: Any) -> str | None:
     if not isinstance(value, str):
         return ""
-    try:
-        make(value)
-    except ValueError:
-        return ""
-    return None
+    found, _slash, prefix = value.partition("/")
+    return address(found) if prefix.isdecimal() else ""
 
 
 def one_of(*values: Any) -> Check:

@@ -103,7 +103,7 @@ def test_whatever_fits_is_judged(path: Path, text: str, number: int) -> None:
         (("infiniband", "hcas", "mlx5_1", "ports", "1", "gbits"), True, "infiniband.hcas.mlx5_1.ports.1.gbits"),
         (("infiniband", "hcas", "mlx5_1", "ports", "one"), {}, "infiniband.hcas.mlx5_1.ports.one"),
         (("network", "address", "resolved"), ["10.0.0.300"], "network.address.resolved[0]"),
-        (("network", "interfaces", "ib0", "addresses"), ["10.0.0.1/33"], "network.interfaces.ib0.addresses[0]"),
+        (("network", "interfaces", "ib0", "addresses"), ["10.0.0.1"], "network.interfaces.ib0.addresses[0]"),
         (("machine",), None, "machine"),
         (("limits", "context"), "elsewhere", "limits.context"),
         (("room", "shm"), {"size_bytes": -1, "free_bytes": 0}, "room.shm.size_bytes"),
