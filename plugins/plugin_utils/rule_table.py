@@ -137,7 +137,7 @@ def _at_least(row: Row, plan: Plan, values: Mapping[str, Any], fingerprints: Fin
         shown = {node: row.shown(row.subject, wanted, value, fingerprints[node]) for node, value in low.items()}
         (expected,) = {expected for expected, _found in shown.values()}
         found = {node: found for node, (_expected, found) in shown.items()}
-        said = examples(found) if len(set(found.values())) > 1 else found[next(iter(found))]
+        said = examples(found) if len(set(found.values())) > 1 else min(found.values())
         yield Finding(row.id, tuple(low), f"at least {expected}", said, row.remedy, row.severity)
 
 

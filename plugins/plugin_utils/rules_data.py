@@ -61,6 +61,15 @@ def differences(plan: Plan, fingerprints: Fingerprints) -> Iterator[Difference]:
             yield Difference(name, str(digest), tuple(nodes), "" if here else agreeing, expected)
 
 
+def agreed(fingerprints: Fingerprints) -> dict[str, str]:
+    """What all nodes have of the data, for the record: ``input NAME`` to digest, or commit in the Hub's cache."""
+    held: dict[str, set[str]] = {}
+    for fingerprint in fingerprints.values():
+        for name, found in data_readings.inputs(fingerprint).items():
+            held.setdefault(name, set()).add(found.revision or found.digest)
+    return {f"input {name}": min(values) for name, values in held.items() if len(values) == 1 and all(values)}
+
+
 def informed(plan: Plan, here: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any]:
     """The plan with what the rules of this table take from beside the nodes.
 

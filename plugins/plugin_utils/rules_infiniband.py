@@ -130,8 +130,7 @@ def _why_down(state: str | None, phys_state: str | None, link_layer: str) -> str
 
 def _link_layer(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     found = {
-        node: [(port.label, port.facts["link_layer"]) for port in lack.other_layer]
-        for node, lack in lacking.items()
+        node: [(port.label, port.facts["link_layer"]) for port in lack.other_layer] for node, lack in lacking.items()
     }
     for (label, layer), nodes in _by_value(found).items():
         expected = f"{label} has link layer {fabric.link_layer}, like the others that carry the training"

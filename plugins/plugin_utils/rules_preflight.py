@@ -56,6 +56,7 @@ def compare(
     fingerprints = {node: fingerprints[node] for node in plan["nodes"] if node in fingerprints}
     first = [finding for rule in FIRST for finding in rule(plan, fingerprints)]
     table, agreed = rule_table.examine(rules_parity.ROWS, plan, fingerprints, first, recorded)
+    agreed = {**agreed, "": {**agreed.get("", {}), **rules_data.agreed(fingerprints)}}
     last = [finding for rule in LAST for finding in rule(plan, fingerprints)]
     return [*first, *table, *_config(plan, fingerprints, config), *last], agreed
 

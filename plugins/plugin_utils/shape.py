@@ -29,12 +29,13 @@ MOST = 1 << 63
 
 def count(value: Any) -> str | None:
     """A whole number that counts something."""
-    return None if type(value) is int and 0 <= value < MOST else ""
+    return quantity(value) if isinstance(value, int) else ""
 
 
 def quantity(value: Any) -> str | None:
     """A number that measures something."""
-    return None if type(value) in (int, float) and 0 <= value < MOST else ""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return None if is_number and 0 <= value < MOST else ""
 
 
 def address(value: Any) -> str | None:

@@ -126,6 +126,16 @@ def test_each_other_content_is_a_finding_and_says_which_files() -> None:
     assert [difference.reference for difference in rules_data.differences(plan, prints)] == ["node0", "node0"]
 
 
+def test_what_all_nodes_have_is_agreed_on() -> None:
+    plan, prints = fleet(3)
+    other_content(prints, DATA, "node1")
+    prints["node2"]["inputs"][TOKENS].update(digest="", problems=["x: Permission denied"])
+    agreed = rules_preflight.compare(plan, prints)[1][""]
+    known = {name: value for name, value in agreed.items() if name.startswith("input ")}
+    assert known == {f"input {MODEL}": COMMIT, f"input {SET}": COMMIT}
+    assert agreed["python"] == "3.11.7"
+
+
 def test_what_is_compared_file_by_file() -> None:
     plan, prints = fleet(12)
     assert rules_data.to_compare(plan, prints) == []
