@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
 
 def test_nodes_that_share_their_root_train_as_one_world(provisioned: Path, tmp_path: Path) -> None:
     root = tmp_path / "storage"
-    shared = {"axolotl_root": str(root), "axolotl_storage": "shared"}
+    shared = {"axolotl_root": str(root), "axolotl_storage": "shared", "training_files_preprocess": "head"}
     fleet = Fleet(tmp_path)
     outcome = fleet.run("provision", **shared)
     assert outcome.rc == 0, outcome.stdout
@@ -31,6 +31,9 @@ def test_nodes_that_share_their_root_train_as_one_world(provisioned: Path, tmp_p
         f"runs/node0/{run_id}",
         f"runs/node1/{run_id}",
     ]
+    # One of them prepared the dataset, and both took that.
+    logs = [(root / "runs" / node / run_id / "trainer.log").read_text() for node in ("node0", "node1")]
+    assert all("Loading prepared dataset from disk" in log for log in logs)
     status = fleet.run("status", **shared)
     assert (status.rc, status.artifact["run_id"]) == (0, run_id)
     collected = fleet.run("collect", **shared)
