@@ -103,8 +103,9 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
 
     Returns:
         world_size and ranks_seen (of the largest world), worlds, losses (as logged on the first node that has some),
-        nodes_with_losses, step and total_steps, first_tokens_total, transport, outcomes and exit codes per node,
-        first_failure, checkpoints, alive (pids per node), left out nodes are simply absent.
+        nodes_with_losses, step and total_steps, first_tokens_total, transport; per node outcomes, exit_codes,
+        started_at and started_late (seconds after the time at which all were to start); first_failure, checkpoints,
+        alive (pids per node). Left out nodes are simply absent.
     """
     speaking = [node for node in plan["nodes"] if node in nodes and nodes[node]["log"]["loss_count"]]
     worlds = joined_ranks(plan, nodes, machines) if len(speaking) < 2 else separate_worlds(plan, nodes)
@@ -125,6 +126,7 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         "outcomes": {node: state.get("outcome") for node, state in states.items()},
         "exit_codes": {node: state.get("exit_code") for node, state in states.items()},
         "started_at": {node: state.get("started_at") for node, state in states.items()},
+        "started_late": {node: state.get("started_late") for node, state in states.items()},
         "first_failure": first_failure(nodes),
         "checkpoints": {node: evidence["checkpoints"] for node, evidence in nodes.items() if evidence["checkpoints"]},
         "alive": {

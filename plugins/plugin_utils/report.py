@@ -12,6 +12,9 @@ from typing import Any
 from . import verdict
 from .findings import names
 
+PER_NODE = ("started_at", "started_late", "outcomes", "exit_codes")
+"""What the evidence has for each node, in the order of the columns."""
+
 
 def markdown(artifact: Mapping[str, Any]) -> str:
     """Render a launch's artifact; everything in it has already been masked."""
@@ -27,11 +30,14 @@ def markdown(artifact: Mapping[str, Any]) -> str:
         f"{plan['rendezvous']} rendezvous at {plan['head_address']}:{plan['master_port']}",
         f"- Transport: {evidence.get('transport') or 'not seen'}",
         "",
-        "| node | rank | started | outcome | exit code |",
-        "|---|---|---|---|---|",
+        "| node | rank | started | after the agreed start | outcome | exit code |",
+        "|---|---|---|---|---|---|",
     ]
     for node, part in plan["nodes"].items():
-        cells = [_cell(evidence.get(name, {}).get(node)) for name in ("started_at", "outcomes", "exit_codes")]
+        said = {name: evidence.get(name, {}).get(node) for name in PER_NODE}
+        if said["started_late"] is not None:
+            said["started_late"] = f"{said['started_late']:.3f} s"
+        cells = [_cell(value) for value in said.values()]
         lines.append(f"| {node} | {part['rank']} | {' | '.join(cells)} |")
     lines += ["", "## Findings", ""]
     for finding in artifact["findings"]:

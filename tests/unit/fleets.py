@@ -326,6 +326,7 @@ def evidence(node: str, rank: int, fleet: list[str], **changes: Any) -> dict[str
                 "reason": "trainer exited with 0",
                 "exit_code": 0,
                 "started_at": "2026-01-01T00:00:00Z",
+                "started_late": 0.012,
             },
             "supervisor_alive": False,
             "processes": [],

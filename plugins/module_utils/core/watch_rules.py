@@ -19,17 +19,26 @@ JOINING, RUNNING, ENDING, ENDED = "joining", "running", "ending", "ended"
 FINISHED, FAILED, STOPPED, CALLED_OFF = "finished", "failed", "stopped", "called_off"
 SILENT = 5.0
 """Seconds without a report, of which there is one a second, that make a node a suspect once another has failed."""
+STRAGGLING = 300.0
+"""Seconds that a trainer may go on when the head's has finished. The rendezvous has ended with that one, so nothing can
+be computed together any more; what is left is to write files."""
+LEAD = 2.0
+"""Seconds from the decision to start until all start: each node reports once a second, and so hears of it before."""
 # Orders of the head
 WAIT, GO, END = "wait", "go", "end"
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What the head tells every node: `wait` for the others, `go`, or `end` for a reason."""
+    """What the head tells every node: `wait` for the others, `go`, or `end` for a reason.
+
+    `start_in` goes with `go`: the seconds from now until all start. So clocks need not agree.
+    """
 
     kind: str
     reason: str = ""
     first_failure: dict[str, Any] | None = None
+    start_in: float = 0.0
 
 
 @dataclasses.dataclass
@@ -44,6 +53,8 @@ class NodeState:
     """When the newest report came; None before the first."""
     worker_ended_at: float | None = None
     """When it was first reported that a trainer process of this node had ended."""
+    finished_at: float | None = None
+    """When it was first reported that this node's part had ended well."""
 
     @property
     def phase(self) -> str:
@@ -56,6 +67,8 @@ class NodeState:
         self.report, self.seen_at = report, now
         if report.get("worker_end") and self.worker_ended_at is None:
             self.worker_ended_at = now
+        if report.get("outcome") == FINISHED and self.finished_at is None:
+            self.finished_at = now
         return changed
 
 
@@ -95,7 +108,14 @@ def decide(nodes: Iterable[NodeState], started_at: float, now: float, settings: 
     for node in nodes:
         if node.phase != ENDED and node.seen_at is not None and now - node.seen_at > settings.grace:
             return _end(node, f"nothing heard of it for {settings.grace:.0f} s: node, network or supervisor is gone")
-    return Order(WAIT if missing else GO)
+    head_finished = nodes[0].finished_at
+    straggling = [node for node in nodes if node.phase == RUNNING]
+    if head_finished is not None and straggling and now - head_finished > STRAGGLING:
+        what = f"its trainer has not ended within {STRAGGLING:.0f} s of that of {nodes[0].name}, which finished"
+        return _end(straggling[0], what)
+    if missing:
+        return Order(WAIT)
+    return Order(GO, start_in=LEAD if len(nodes) > 1 else 0.0)
 
 
 def first_failure(nodes: Iterable[NodeState], reported: NodeState, now: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import os
 import resource
@@ -79,6 +80,7 @@ class Supervisor:
         self.is_head = self.node["node_rank"] == 0
         self.started_at = time.monotonic()
         self.order = Order(WAIT)
+        self.start_at = 0.0  # of the monotonic clock, known with the order to go
         self.stop_requested = False
         self.trainer: Trainer | None = None
         self.trainer_started = self.scanned = 0.0
@@ -132,12 +134,13 @@ class Supervisor:
         # A look at all nodes for each report would cost N x N a second; time alone is looked at once a second.
         if self.peers[node].take(report, now) or node == self.node["node"]:
             self.obey(watch_rules.decide(self.peers.values(), self.started_at, now, self.settings))
-        return self.order
+        return dataclasses.replace(self.order, start_in=max(0.0, self.start_at - now))
 
     def obey(self, order: Order) -> None:
         """Take an order over; the main task acts on it. There is no way back, and the first reason to end stays."""
         if ORDERS.index(order.kind) > ORDERS.index(self.order.kind):
             self.order = order
+            self.start_at = time.monotonic() + order.start_in
             self.changed.set()
 
     def stop(self) -> None:
@@ -216,6 +219,8 @@ class Supervisor:
         """Wait for the order to go, run the trainer, and see it ended."""
         while self.order.kind == WAIT:
             await self._pause(REPORT_INTERVAL)
+        while self.order.kind == GO and time.monotonic() < self.start_at:
+            await self._pause(self.start_at - time.monotonic())
         if self.order.kind == GO:
             self.start_trainer()
             while self.trainer and self.trainer.status is None and self.order.kind != END:
@@ -236,7 +241,8 @@ class Supervisor:
             self.record(start_error=str(error), at=utc_now())
             return
         self.trainer_started = time.monotonic()
-        self.record(phase=RUNNING, started_at=utc_now(), trainer=list(_identity(self.trainer.pid)))
+        late = round(self.trainer_started - self.start_at, 3)
+        self.record(phase=RUNNING, started_at=utc_now(), started_late=late, trainer=list(_identity(self.trainer.pid)))
 
     def observe(self) -> None:
         """Look at the trainer's log, workers and connections."""

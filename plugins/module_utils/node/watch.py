@@ -140,9 +140,10 @@ class NodeEnd:
             order = answer.get("order")
             if not isinstance(order, dict):
                 raise WatchError("no order in the answer")
-            return Order(str(order.get("kind")), str(order.get("reason")), order.get("first_failure")), answer.get(
-                "taken"
-            )
+            kind, reason = str(order.get("kind")), str(order.get("reason"))
+            start_in = order.get("start_in")
+            start_in = float(start_in) if isinstance(start_in, (int, float)) else 0.0
+            return Order(kind, reason, order.get("first_failure"), start_in), answer.get("taken")
         except BaseException:
             self.close()
             raise

@@ -26,8 +26,8 @@ def test_the_report_of_a_good_run() -> None:
     lines = text.splitlines()
     assert lines[0] == f"# Run {RUN}: PASS"
     assert "- Transport: TCP (gloo)" in lines
-    assert "| node0 | 0 | 2026-01-01T00:00:00Z | finished | 0 |" in lines
-    assert "| node1 | 1 | 2026-01-01T00:00:00Z | finished | 0 |" in lines
+    assert "| node0 | 0 | 2026-01-01T00:00:00Z | 0.012 s | finished | 0 |" in lines
+    assert "| node1 | 1 | 2026-01-01T00:00:00Z | 0.012 s | finished | 0 |" in lines
     assert "None." in lines
     assert "6.5, 6, 5.5" in lines
     assert text.endswith("\n")

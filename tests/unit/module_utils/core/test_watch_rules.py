@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.watch_rules import (
     END,
     GO,
+    LEAD,
+    STRAGGLING,
     WAIT,
     NodeState,
     Order,
@@ -22,6 +24,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.watch_rules 
     describe_exit,
     first_failure,
 )
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.watch import REPORT_INTERVAL
 
 SETTINGS = WatchSettings(join_timeout=120, grace=60)
 JOINING: dict[str, Any] = {"phase": "joining"}
@@ -53,6 +56,29 @@ def test_it_waits_until_everybody_has_joined() -> None:
 
 def test_a_node_alone_goes_at_once() -> None:
     assert decided(fleet(JOINING)).kind == GO
+
+
+def test_all_start_at_one_time_that_each_hears_of_before() -> None:
+    assert decided(fleet(JOINING, JOINING)).start_in == LEAD > REPORT_INTERVAL
+    assert decided(fleet(JOINING)).start_in == 0
+
+
+def test_a_trainer_goes_on_after_the_heads_for_a_while_and_no_longer() -> None:
+    nodes = fleet(FINISHED, RUNNING, FINISHED, at=10.0)
+    nodes[1].take(RUNNING, 10.0 + STRAGGLING)
+    assert decided(nodes, now=10.0 + STRAGGLING).kind == GO
+    nodes[1].take(RUNNING, 10.1 + STRAGGLING)
+    order = decided(nodes, now=10.1 + STRAGGLING)
+    assert order.kind == END
+    assert order.reason == "node1: its trainer has not ended within 300 s of that of node0, which finished"
+    assert order.first_failure is not None
+    assert order.first_failure["node"] == "node1"
+
+
+def test_the_head_may_write_the_model_long_after_the_others_have_ended() -> None:
+    nodes = fleet(RUNNING, FINISHED, at=10.0)
+    nodes[0].take(RUNNING, 9000.0)
+    assert decided(nodes, now=9000.0).kind == GO
 
 
 def test_joining_has_its_time_and_no_more() -> None:
@@ -91,7 +117,7 @@ def test_a_node_that_has_ended_may_be_silent() -> None:
 
 
 def test_all_finished_is_no_reason_to_end() -> None:
-    assert decided(fleet(FINISHED, FINISHED)) == Order(GO)
+    assert decided(fleet(FINISHED, FINISHED)).kind == GO
 
 
 def test_a_failure_ends_the_run_and_is_named() -> None:

@@ -130,6 +130,15 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet.end()
 
 
+def test_no_trainer_starts_before_the_agreed_time(fleet: Fleet) -> None:
+    """How long after it they do is measured by tests/benchmarks/launch.py."""
+    nodes = fleet.of(3)
+    for node in nodes:
+        node.start("exit", "0")
+        time.sleep(0.3)
+    assert all(node.ended()["started_late"] >= 0 for node in nodes)
+
+
 def test_trainers_that_finish_make_a_finished_run(fleet: Fleet) -> None:
     nodes = fleet.of(2)
     for node in nodes:
