@@ -5,7 +5,7 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo hosts hosts-down test test-hosts bench-parity lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test test-hosts bench-parity bench-launch lint clean $(LINTERS)
 
 help: ## Say what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test-hosts: setup ## Run the tests on real hosts alone: bring them up, try every
 bench-parity: setup ## Print what parity costs, as ratios
 	@$(BIN)/python -m tests.benchmarks.digest
 	@$(BIN)/python -m tests.benchmarks.comparison
+
+bench-launch: setup ## Print how far apart trainers start and what a launch costs, as ratios
+	@$(BIN)/python -m tests.benchmarks.launch
 
 lint: setup ## Check code and YAML, without network once the tools are there
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory --keep-going --jobs=2 \
