@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     fingerprint_shape,
+    launcher_choice,
     nccl_settings,
     preflight,
     readings,
@@ -66,8 +67,13 @@ class ActionModule(FleetAction):
         return {
             **judgement(findings, judged.evidence, secrets),
             "changed": bool(judged.record),
-            "plan": nccl_settings.completed(plan, judged.evidence["fingerprints"]),
+            "plan": _completed(plan, judged.evidence["fingerprints"]),
         }
+
+
+def _completed(plan: Mapping[str, Any], fingerprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The plan with what only the nodes could tell."""
+    return launcher_choice.chosen(nccl_settings.completed(plan, fingerprints), fingerprints)
 
 
 def _text(path: str) -> str | None:

@@ -77,6 +77,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.node import run_reader, supervisor_start
+from ..module_utils.node.files import replace_file
 from ..module_utils.node.run_directory import RunDirectory, write_json
 
 
@@ -84,6 +85,8 @@ def stage(folder: RunDirectory, node: dict, watch_key: str, secrets: dict) -> No
     """Put what the supervisor needs into a folder that is this user's alone."""
     os.makedirs(folder.path, mode=0o700)
     write_json(folder.node_file, node)
+    for name, text in node.get("files", {}).items():
+        replace_file(os.path.join(folder.path, os.path.basename(name)), text)
     environment = {name: str(value) for name, value in secrets.items()}
     write_json(folder.secrets_file, {"watch_key": watch_key, "environment": environment}, mode=0o600)
     supervisor_start.pack(folder.supervisor_archive)
@@ -103,8 +106,9 @@ def main() -> None:
     folder = RunDirectory(module.params["run_directory"])
     node = module.params["node"]
     kind = supervisor_start.choose(module.params["supervisor"])
-    command = "\n".join(node["argv"]) + "\n"
-    diff = {"before_header": "nothing runs", "before": "", "after_header": f"{node['node']}: argv", "after": command}
+    shown = ["\n".join(node["argv"]) + "\n", *(f"{name}:\n{text}" for name, text in node.get("files", {}).items())]
+    after = {"after_header": f"{node['node']}: argv", "after": "\n".join(shown)}
+    diff = {"before_header": "nothing runs", "before": "", **after}
     if module.check_mode:
         module.exit_json(changed=True, supervisor=kind, diff=diff)
 

@@ -159,6 +159,11 @@ class Fabric:
     usable: Mapping[str, list[Port]]
 
     @property
+    def name(self) -> str:
+        """What carries the training, as people call it."""
+        return "RoCE" if self.link_layer == ETHERNET else "InfiniBand"
+
+    @property
     def underived(self) -> list[str]:
         """Nodes whose adapters the inventory does not name one by one, so that only peers tell what is missing."""
         return [node for node, said in self.selections.items() if not (said.names and said.names.names_each)]

@@ -66,7 +66,7 @@ def applied(findings: Iterable[Finding], accepted: Mapping[str, Mapping[str, Any
 LOWERED = {(ERROR, WARNING), (ERROR, WAIVED), (WARNING, WAIVED)}
 """From what to what an exception takes a finding."""
 
-IMPOSSIBLE = frozenset({"config_missing", "port_taken", "release_missing", "run_active"})
+IMPOSSIBLE = frozenset({"config_missing", "launcher_unknown", "port_taken", "release_missing", "run_active"})
 """What keeps a launch from working, whoever accepts it."""
 
 _FOUND = """

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
-from . import launcher_torchrun, peers, training_inputs
+from . import launchers, peers, training_inputs
+from .launcher_job import Job
+from .override_options import override_options
 from .settings import Values
 
 TRAINER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -80,7 +82,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         fleet.torch_backend,
     )
     peer_addresses, peer_names = peers.addresses(values)
-    options = launcher_torchrun.override_options(fleet.overrides)
+    options = override_options(fleet.overrides)
     plan: dict[str, Any] = {
         "run_id": run_id,
         "user": fleet.user,
@@ -107,7 +109,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "preprocess": fleet["training_files_preprocess"],
         "accelerator": fleet.accelerator,
         "launcher": fleet.launcher,
-        "rendezvous": "static",
+        "rendezvous": fleet.rendezvous,
+        "max_restarts": fleet.max_restarts,
         "head": head,
         "head_address": address(head, fleet),
         "master_port": fleet.master_port,
@@ -121,7 +124,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
         "override_options": options,
-        "train_options": [option.partition("=")[0] for option in options],
+        "train_options": _train_options(fleet, options),
         "expected_tokens": fleet.expected_tokens,
         "management_networks": fleet.management_networks,
         "supervisor": fleet.supervisor,
@@ -135,6 +138,12 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         plan["nodes"][node] = _node(node, values[node], plan, files, rank_of[node], order)
     plan["prepared_once"] = _is_once(plan["nodes"][head]["prepared"], fleet)
     return plan
+
+
+def _train_options(fleet: Values, options: list[str]) -> list[str]:
+    """The options of ``axolotl train`` that the launch relies on."""
+    asked = [launchers.OPTION] if fleet.launcher in launchers.ASKED_OF_AXOLOTL else []
+    return [*asked, *(option.partition("=")[0] for option in options)]
 
 
 def _root_for(fleet: Values) -> list[str]:
@@ -281,16 +290,25 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
         "output_dir": part["paths"]["output_dir"],
         "config": part["paths"]["config"],
         "expected_tokens": plan["expected_tokens"],
-        "argv": launcher_torchrun.command(
-            release,
-            part["paths"]["config"],
-            plan["overrides"],
-            nnodes=plan["nnodes"],
-            node_rank=part["rank"],
-            nproc_per_node=plan["nproc_per_node"],
-            head_address=plan["head_address"],
-            master_port=plan["master_port"],
-        ),
+        **launchers.start(plan["launcher"], job(plan, part)),
         # Axolotl finds torchrun through PATH: the release's own comes first, whatever else is wanted.
         "environment": {**part["environment"], "PATH": f"{release}/venv/bin:{part['environment']['PATH']}"},
     }
+
+
+def job(plan: Mapping[str, Any], part: Mapping[str, Any]) -> Job:
+    """What a node's launcher has to start.
+
+    Args:
+        plan: the launch plan.
+        part: the node's part of it.
+    """
+    shared = ("overrides", "run_id", "nnodes", "nproc_per_node", "head_address", "master_port", "rendezvous")
+    return Job(
+        release=part["paths"]["release"],
+        config=part["paths"]["config"],
+        run=part["paths"]["run"],
+        node_rank=part["rank"],
+        max_restarts=plan["max_restarts"],
+        **{name: plan[name] for name in shared},
+    )

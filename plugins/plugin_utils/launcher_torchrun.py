@@ -1,121 +1,66 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command of one node for torchrun, started by Axolotl's own command line.
+"""The command of one node for torchrun: started by Axolotl's own command line, or directly.
 
-Overrides stand before ``--`` with dashes; after it they would reach torchrun, which refuses them. The options after
-it are torchrun's (torch/distributed/run.py).
+Axolotl executes torchrun in its place and hands it what stands behind ``--`` (src/axolotl/cli/utils/train.py). It adds
+a random --rdzv_id of its own where it sees --rdzv_endpoint in that spelling; with dashes throughout it adds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-# What torchrun understands: as an override such a key would be taken for the launcher's.
-TORCHRUN_OPTIONS = frozenset(
-    [
-        "nnodes",
-        "nproc-per-node",
-        "rdzv-backend",
-        "rdzv-endpoint",
-        "rdzv-id",
-        "rdzv-conf",
-        "standalone",
-        "max-restarts",
-        "monitor-interval",
-        "start-method",
-        "role",
-        "module",
-        "no-python",
-        "run-path",
-        "log-dir",
-        "redirects",
-        "tee",
-        "local-ranks-filter",
-        "node-rank",
-        "master-addr",
-        "master-port",
-        "local-addr",
-        "logs-specs",
-        "numa-binding",
-    ]
-)
-# Axolotl's own options of the train command that are no config keys: they are the launch plan's to set.
-AXOLOTL_OPTIONS = frozenset({"launcher", "cloud", "sweep", "config", "num-processes", "main-process-port", "use-ray"})
+from .launcher_job import Job
+from .override_options import module_options, override_options
 
 
-class InvalidOverride(ValueError):
-    """An override that would not arrive as meant; the message says why."""
-
-
-def override_options(overrides: Mapping[str, Any]) -> list[str]:
-    """Overrides as options of ``axolotl train``: ``max_steps: 3`` is ``--max-steps=3``.
-
-    Nested keys are joined by dots; true and false are ``--key`` and ``--no-key``. The value is one argument
-    whatever is in it, since no shell is involved.
-
-    Raises:
-        InvalidOverride: a key that is the launcher's, or a value that has no form on the command line.
-    """
-    return [_option(key, value) for key, value in _flatten(overrides)]
-
-
-def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in overrides.items():
-        name = prefix + str(key).replace("_", "-")
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def _option(key: str, value: Any) -> str:
-    if key in TORCHRUN_OPTIONS or key in AXOLOTL_OPTIONS:
-        raise InvalidOverride(f"{key} is an option of the launcher, which the launch plan sets; it is no config key")
-    if not all(part.replace("-", "").isalnum() for part in key.split(".")):
-        raise InvalidOverride(f"{key!r} is no config key")
-    if isinstance(value, bool):
-        return f"--{key}" if value else f"--no-{key}"
-    if value is None or isinstance(value, (list, tuple, Mapping)) or "\0" in str(value):
-        raise InvalidOverride(f"{key} is {value!r}, which has no form on Axolotl's command line: set it in the config")
-    return f"--{key}={value}"
-
-
-def command(
-    release: str,
-    config: str,
-    overrides: Mapping[str, Any],
-    *,
-    nnodes: int,
-    node_rank: int,
-    nproc_per_node: int,
-    head_address: str,
-    master_port: int,
-) -> list[str]:
-    """The argument list of one node (static rendezvous, which alone honours the node rank).
-
-    Args:
-        release: absolute path of the release.
-        config: absolute path of the Axolotl YAML on the node.
-        overrides: config keys and values of this launch.
-    """
+def command(job: Job) -> list[str]:
+    """``axolotl train CONFIG --launcher torchrun [overrides] -- [torchrun's options]``."""
     return [
-        f"{release}/venv/bin/axolotl",
+        f"{job.release}/venv/bin/axolotl",
         "train",
-        config,
+        job.config,
         "--launcher",
         "torchrun",
-        *override_options(overrides),
+        *override_options(job.overrides),
         "--",
-        "--nnodes",
-        str(nnodes),
-        "--node-rank",
-        str(node_rank),
-        "--nproc-per-node",
-        str(nproc_per_node),
-        "--master-addr",
-        head_address,
-        "--master-port",
-        str(master_port),
+        *options(job),
+    ]
+
+
+def legacy_command(job: Job) -> list[str]:
+    """``torchrun [its options] -m axolotl.cli.train CONFIG [overrides]``, which every Axolotl knows."""
+    return [
+        f"{job.release}/venv/bin/torchrun",
+        *options(job),
+        "-m",
+        "axolotl.cli.train",
+        job.config,
+        *module_options(job.overrides),
+    ]
+
+
+def options(job: Job) -> list[str]:
+    """torchrun's own options (torch/distributed/run.py).
+
+    A static rendezvous alone honours the node's rank; c10d ranks the nodes as they come, so it is given none. Who holds
+    the store is said too, since torchrun would else guess it from host names.
+    """
+    nodes, processes = ["--nnodes", str(job.nnodes)], ["--nproc-per-node", str(job.nproc_per_node)]
+    if job.rendezvous == "static":
+        where = ["--master-addr", job.head_address, "--master-port", str(job.master_port)]
+        return [*nodes, "--node-rank", str(job.node_rank), *processes, *where]
+    host = f"[{job.head_address}]" if ":" in job.head_address else job.head_address
+    return [
+        *nodes,
+        *processes,
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"{host}:{job.master_port}",
+        "--rdzv-id",
+        job.run_id,
+        "--rdzv-conf",
+        f"is_host={'true' if job.node_rank == 0 else 'false'}",
+        "--max-restarts",
+        str(job.max_restarts),
     ]

@@ -66,7 +66,7 @@ def _adapters(plan: Plan, node: str, fingerprint: Mapping[str, Any], fabric: Fab
         return {}
     several = {hca for hca, number in fabric.ports[node] if number > 1}
     names = [f"{port.hca}:{port.number}" if port.hca in several else port.hca for port in ports]
-    reason = f"active {'RoCE' if fabric.link_layer == ETHERNET else 'InfiniBand'} ports, {_rates(ports)}"
+    reason = f"active {fabric.name} ports, {_rates(ports)}"
     said = fabric.selections[node]
     if said.source == "axolotl_hcas":
         names, reason = plan["nodes"][node]["hcas"], "axolotl_hcas names them"

@@ -12,10 +12,11 @@ from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import is_secret_name
 
-from . import launcher_torchrun, peers
+from . import launchers, peers
 from .comparison import outliers
 from .findings import Finding
 from .launch_plan import address, ranks
+from .override_options import InvalidOverride, override_options
 from .settings import Values
 
 
@@ -27,6 +28,7 @@ def check(values: Mapping[str, Values]) -> list[Finding]:
         *_check_ports(values),
         *_check_secrets(values),
         *_check_overrides(values),
+        *_check_rendezvous(values),
         *_check_head(values),
         *_check_peers(values),
         *_check_infiniband(values),
@@ -131,12 +133,26 @@ def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:
     findings = []
     for key, value in fleet.overrides.items():
         try:
-            launcher_torchrun.override_options({key: value})
-        except launcher_torchrun.InvalidOverride as error:
+            override_options({key: value})
+        except InvalidOverride as error:
             remedy = "correct axolotl_overrides: it takes keys of the Axolotl config"
             findings.append(
                 Finding("override_invalid", (), "overrides that Axolotl takes for config keys", str(error), remedy)
             )
+    return findings
+
+
+def _check_rendezvous(values: Mapping[str, Values]) -> list[Finding]:
+    fleet = next(iter(values.values()))
+    findings = []
+    if fleet.rendezvous == "c10d" and fleet.launcher not in launchers.C10D:
+        expected = f"axolotl_rendezvous: static with axolotl_launcher: {fleet.launcher}"
+        remedy = f"set axolotl_rendezvous to static, or axolotl_launcher to {' or '.join(sorted(launchers.C10D))}"
+        findings.append(Finding("rendezvous_invalid", (), expected, "c10d", remedy))
+    if fleet.max_restarts and fleet.rendezvous != "c10d":
+        expected = "axolotl_max_restarts: 0 with a static rendezvous, which knows no second round"
+        remedy = "set axolotl_rendezvous to c10d, or axolotl_max_restarts to 0"
+        findings.append(Finding("rendezvous_invalid", (), expected, str(fleet.max_restarts), remedy))
     return findings
 
 

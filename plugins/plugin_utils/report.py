@@ -72,6 +72,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         f" world size {plan['world_size']}; {plan['launcher']}, {plan['rendezvous']} rendezvous at"
         f" {plan['head_address']}:{plan['master_port']}; release {plan['release_id']}"
     ]
+    if plan.get("launcher_reason"):
+        lines.append(f"  {plan['launcher']}, {plan['launcher_reason']}")
     for node, part in plan["nodes"].items():
         lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
     nodes_of: dict[str, list[str]] = {}

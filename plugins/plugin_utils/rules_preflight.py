@@ -14,6 +14,7 @@ from typing import Any
 
 from . import (
     config_difference,
+    launchers,
     rule_table,
     rules_data,
     rules_health,
@@ -226,11 +227,16 @@ def _active_runs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 def _override_options(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     unknown = fingerprints.get(plan["head"], {}).get("release", {}).get("unknown_options", [])
     for option in unknown:
+        if option == launchers.OPTION:
+            expected = "an axolotl train that starts its launcher itself (--launcher, since 0.12.0)"
+            remedy = "set axolotl_launcher to torchrun_legacy, or pin a newer commit"
+            yield Finding("launcher_unknown", (), expected, "this commit's does not know the option", remedy)
+            continue
         yield Finding(
             "override_unknown",
             (),
             "overrides that this commit's axolotl train knows",
-            f"{option}, which it would hand to torchrun",
+            f"{option}, which it would hand to the launcher",
             "correct axolotl_overrides, or set the key in the config",
         )
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import launchers
 from .comparison import outliers
 from .exceptions import exceptions
 from .findings import Finding, names
@@ -158,7 +159,24 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("axolotl_accelerator", one_of("cuda", "cpu"), "cuda", "What the trainers run on."),
     Setting("axolotl_nproc_per_node", whole(1, 1024), REQUIRED, "Trainer processes per node, usually its GPUs."),
-    Setting("axolotl_launcher", one_of("torchrun"), "torchrun", "How the trainers are started."),
+    Setting(
+        "axolotl_launcher",
+        one_of(launchers.AUTO, *launchers.LAUNCHERS),
+        "torchrun",
+        "How the trainers are started; auto: torchrun on InfiniBand or RoCE, else accelerate.",
+    ),
+    Setting(
+        "axolotl_rendezvous",
+        one_of("static", "c10d"),
+        "static",
+        "How the nodes meet; c10d ranks them as they come, and can start anew.",
+    ),
+    Setting(
+        "axolotl_max_restarts",
+        whole(0, 100),
+        0,
+        "How often torchrun starts all workers anew when one fails; with c10d alone.",
+    ),
     Setting("axolotl_master_port", PORT, 29500, "Rendezvous port on the head."),
     Setting("axolotl_watch_port", PORT, 29501, "Port on the head where the supervisors meet."),
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),

@@ -33,7 +33,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
 )
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_torchrun import (
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.override_options import (
     InvalidOverride,
     override_options,
 )

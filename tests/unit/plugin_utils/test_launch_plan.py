@@ -180,7 +180,7 @@ def test_a_large_fleet_has_longer_to_join() -> None:
 
 
 def test_the_options_that_the_launch_uses_are_listed_for_the_check() -> None:
-    assert plan_of(overrides={"max_steps": 3, "flash_attention": False})["train_options"] == [
-        "--max-steps",
-        "--no-flash-attention",
-    ]
+    overrides = {"max_steps": 3, "flash_attention": False}
+    options = ["--max-steps", "--no-flash-attention"]
+    assert plan_of(overrides=overrides)["train_options"] == ["--launcher", *options]
+    assert plan_of(overrides=overrides, launcher="torchrun_legacy")["train_options"] == options

@@ -233,6 +233,16 @@ def test_overrides_that_the_commit_does_not_know() -> None:
     assert finding.found.startswith("--learning-rat,")
 
 
+def test_an_axolotl_that_starts_no_launcher_is_named() -> None:
+    plan = plan_of(2)
+    prints = fingerprints(plan)
+    for fingerprint in prints.values():
+        fingerprint["release"]["unknown_options"] = ["--launcher"]
+    (finding,) = rules_preflight.examine(plan, prints)
+    assert (finding.id, finding.hosts) == ("launcher_unknown", ())
+    assert "torchrun_legacy" in finding.remedy
+
+
 def test_a_missing_release_is_not_blamed_for_all_that_it_lacks() -> None:
     plan = plan_of(2)
     prints = fingerprints(plan)

@@ -1,7 +1,7 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command for torchrun, argument by argument; no shell ever sees it."""
+"""Overrides as arguments; no shell ever sees them."""
 
 from __future__ import annotations
 
@@ -11,47 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launcher_torchrun
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_torchrun import (
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.override_options import (
     InvalidOverride,
+    module_options,
     override_options,
 )
-
-
-def command(overrides: dict[str, Any]) -> list[str]:
-    return launcher_torchrun.command(
-        "/opt/releases/r",
-        "/opt/work/train.yml",
-        overrides,
-        nnodes=2,
-        node_rank=1,
-        nproc_per_node=8,
-        head_address="10.0.0.1",
-        master_port=29500,
-    )
-
-
-def test_the_whole_command() -> None:
-    assert command({"max_steps": 3, "fsdp_config": {"offload_params": True}}) == [
-        "/opt/releases/r/venv/bin/axolotl",
-        "train",
-        "/opt/work/train.yml",
-        "--launcher",
-        "torchrun",
-        "--max-steps=3",
-        "--fsdp-config.offload-params",
-        "--",
-        "--nnodes",
-        "2",
-        "--node-rank",
-        "1",
-        "--nproc-per-node",
-        "8",
-        "--master-addr",
-        "10.0.0.1",
-        "--master-port",
-        "29500",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +38,7 @@ def test_the_whole_command() -> None:
 )
 def test_a_value_stays_one_argument_whatever_is_in_it(value: str) -> None:
     assert override_options({"wandb_name": value}) == [f"--wandb-name={value}"]
-    arguments = command({"wandb_name": value})
-    assert arguments.index(f"--wandb-name={value}") < arguments.index("--")
-    assert len(arguments) == len(command({})) + 1
+    assert module_options({"wandb_name": value}) == [f"--wandb-name={value}"]
 
 
 @given(st.text().filter(lambda text: "\0" not in text))
@@ -98,6 +60,20 @@ def test_any_text_stays_one_argument(value: str) -> None:
 )
 def test_how_a_value_is_written(overrides: dict[str, Any], options: list[str]) -> None:
     assert override_options(overrides) == options
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        ({"flash_attention": False}, ["--flash-attention=False"]),
+        (
+            {"fsdp_config": {"offload_params": True}, "max_steps": 2},
+            ["--fsdp-config--offload-params=True", "--max-steps=2"],
+        ),
+    ],
+)
+def test_how_the_module_takes_a_value(overrides: dict[str, Any], options: list[str]) -> None:
+    assert module_options(overrides) == options
 
 
 @pytest.mark.parametrize(
