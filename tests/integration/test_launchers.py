@@ -1,0 +1,136 @@
+# Copyright: gpufleet.axolotl contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every launcher trains the same, and takes its command as it is meant: held against the real parsers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fleet import LOCAL, Fleet
+
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launchers
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_job import Job
+
+pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
+
+LOSSES = [6.075, 6.018, 5.986, 5.963]
+"""Of `axolotl train configs/tiny.yml` in two processes by torchrun, as logged on the machines that CI knows."""
+NEAR = 0.002
+"""Other processors round otherwise."""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "torchrun_legacy": {"axolotl_launcher": "torchrun_legacy"},
+    "c10d": {"axolotl_rendezvous": "c10d"},
+    "accelerate": {"axolotl_launcher": "accelerate"},
+}
+
+PARSE = r"""
+import json, sys
+from accelerate.commands.launch import launch_command_parser
+from axolotl.cli.main import train
+from torch.distributed.run import get_args_parser
+
+def torchrun(words):
+    found = get_args_parser().parse_args([*words, "x.py"] if "-m" not in words else words)
+    names = ("nnodes", "node_rank", "nproc_per_node", "master_addr", "master_port", "rdzv_backend", "rdzv_endpoint",
+             "rdzv_id", "rdzv_conf", "max_restarts", "module", "training_script", "training_script_args")
+    return {name: getattr(found, name) for name in names}
+
+def axolotl(words):
+    context = train.make_context("train", list(words))
+    known = {name: value for name, value in context.params.items() if value is not None}
+    return {"launcher": known["launcher"], "config": known["config"], "max_steps": known.get("max_steps"),
+            "offload": known.get("fsdp_config__offload_params"), "rest": context.args}
+
+def accelerate(words):
+    found = launch_command_parser().parse_args([*words, "x.py"])
+    return {"config_file": found.config_file, "script": found.training_script}
+
+parsers = {"torchrun": torchrun, "axolotl": axolotl, "accelerate": accelerate}
+print(json.dumps([parsers[name](words) for name, words in json.load(sys.stdin)]))
+"""
+
+
+def parsed(provisioned: Path, questions: list[tuple[str, list[str]]]) -> list[dict[str, Any]]:
+    """What the release's own parsers make of arguments."""
+    release = (LOCAL / "node0" / "current").resolve()
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1"}
+    done = subprocess.run(
+        [str(release / "venv/bin/python"), "-c", PARSE],
+        input=json.dumps(questions),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+def test_the_real_parsers_take_every_command_as_it_is_meant(provisioned: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.yml"
+    config.write_text("base_model: x\n")
+    overrides = {"max_steps": 3, "fsdp_config": {"offload_params": True}}
+    job = Job("/r", str(config), "/run", overrides, "a-run", 2, 1, 8, "10.0.0.1", 29500)
+    elastic = job._replace(rendezvous="c10d", max_restarts=2)
+
+    def argv(name: str, of: Job) -> list[str]:
+        command: list[str] = launchers.start(name, of)["argv"]
+        return command
+
+    def behind(words: list[str]) -> list[str]:
+        return words[words.index("--") + 1 :]
+
+    static, c10d, accelerate = argv("torchrun", job), argv("torchrun", elastic), argv("accelerate", job)
+    answers = parsed(
+        provisioned,
+        [
+            ("axolotl", static[2:]),
+            ("torchrun", behind(static)),
+            ("torchrun", behind(c10d)),
+            ("torchrun", argv("torchrun_legacy", job)[1:]),
+            ("axolotl", accelerate[2:]),
+            ("accelerate", behind(accelerate)),
+        ],
+    )
+    assert answers[0] == {
+        "launcher": "torchrun",
+        "config": str(config),
+        "max_steps": "3",  # its own loader makes a number of it
+        "offload": True,
+        "rest": behind(static),
+    }
+    wanted = {"nnodes": "2", "node_rank": 1, "nproc_per_node": "8", "master_addr": "10.0.0.1", "master_port": 29500}
+    assert {name: answers[1][name] for name in wanted} == wanted
+    assert answers[1]["rdzv_backend"] == "static"
+    meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "10.0.0.1:29500", "rdzv_id": "a-run", "max_restarts": 2}
+    assert {name: answers[2][name] for name in meeting} == meeting
+    assert answers[2]["rdzv_conf"] == "is_host=false"
+    assert {name: answers[3][name] for name in wanted} == wanted
+    assert (answers[3]["module"], answers[3]["training_script"]) == (True, "axolotl.cli.train")
+    assert answers[3]["training_script_args"] == [str(config), "--max-steps=3", "--fsdp-config--offload-params=True"]
+    assert (answers[4]["launcher"], answers[4]["rest"]) == ("accelerate", behind(accelerate))
+    assert answers[5] == {"config_file": "/run/accelerate.json", "script": "x.py"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_trains_the_same(fleet: Fleet, way: str) -> None:
+    outcome = fleet.run("launch", **WAYS[way])
+    assert outcome.rc == 0, outcome.stdout
+    evidence = outcome.artifact["evidence"]
+    assert (outcome.artifact["verdict"], evidence["world_size"], evidence["ranks_seen"]) == ("pass", 2, [0, 1])
+    assert evidence["losses"] == pytest.approx(LOSSES, abs=NEAR)
+    assert len(evidence["nodes_with_losses"]) == 1
+
+
+def test_accelerate_that_trains_alone_is_no_pass(fleet: Fleet) -> None:
+    """Without ACCELERATE_USE_CPU, as with MULTI_CPU, each node is a world of its own and exits with 0."""
+    environment = {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    outcome = fleet.run("launch", axolotl_launcher="accelerate", axolotl_environment=environment)
+    assert (outcome.rc != 0, outcome.artifact["verdict"]) == (True, "fail")
