@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     evidence,
     nccl_settings,
+    plan_notes,
     preflight,
     readings,
     rules_data,
@@ -61,7 +62,10 @@ class ActionModule(FleetAction):
         return {
             **judgement(findings, judged.evidence, secrets),
             "changed": bool(judged.record),
-            "plan": nccl_settings.completed(plan, judged.evidence["fingerprints"]),
+            "plan": {
+                **nccl_settings.completed(plan, judged.evidence["fingerprints"]),
+                "notes": plan_notes.notes(plan, judged.evidence["fingerprints"]),
+            },
         }
 
 

@@ -15,7 +15,13 @@ from typing import Any
 import yaml
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, plan_checks, settings
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
+    launch_plan,
+    plan_checks,
+    settings,
+    training_config,
+)
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.config_difference import Unreadable
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launch_plan import ControllerFiles
@@ -175,12 +181,17 @@ def _read_config(path: str, findings: list[Finding]) -> tuple[Mapping[str, Any],
         return {}, b""
     try:
         config = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         found = " ".join(str(error).split())
         findings.append(Finding("config_invalid", (), f"valid YAML in {path}", found[:300], remedy))
         return {}, content
     if not isinstance(config, dict):
         found = f"a {type(config).__name__}"
         findings.append(Finding("config_invalid", (), f"a mapping of config keys in {path}", found, remedy))
+        return {}, content
+    try:
+        training_config.effective(config, {})
+    except Unreadable as error:
+        findings.append(Finding("config_invalid", (), f"a config of a sensible size in {path}", str(error), remedy))
         return {}, content
     return config, content

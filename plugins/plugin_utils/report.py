@@ -25,6 +25,7 @@ def markdown(artifact: Mapping[str, Any]) -> str:
         f"- Config `{plan['config']['src']}` (sha256 `{plan['config']['sha256']}`)",
         f"- {plan['nnodes']} nodes x {plan['nproc_per_node']} processes, {plan['launcher']}, "
         f"{plan['rendezvous']} rendezvous at {plan['head_address']}:{plan['master_port']}",
+        *(f"- {note}" for note in plan.get("notes", [])),
         f"- Transport: {evidence.get('transport') or 'not seen'}",
         "",
         "| node | rank | started | outcome | exit code |",
@@ -66,6 +67,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         f" world size {plan['world_size']}; {plan['launcher']}, {plan['rendezvous']} rendezvous at"
         f" {plan['head_address']}:{plan['master_port']}; release {plan['release_id']}"
     ]
+    lines += [f"  {note}" for note in plan.get("notes", [])]
     for node, part in plan["nodes"].items():
         lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
     nodes_of: dict[str, list[str]] = {}

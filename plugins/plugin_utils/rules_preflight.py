@@ -15,7 +15,9 @@ from typing import Any
 from . import (
     config_difference,
     rule_table,
+    rules_config,
     rules_data,
+    rules_fsdp,
     rules_health,
     rules_infiniband,
     rules_network,
@@ -250,6 +252,8 @@ LAST: tuple[Rule, ...] = (
     _ports,
     _active_runs,
     _override_options,
+    *rules_config.RULES,
+    *rules_fsdp.RULES,
     *rules_network.RULES,
     rules_infiniband.examine,
     *rules_health.RULES,

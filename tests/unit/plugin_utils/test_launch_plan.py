@@ -83,7 +83,8 @@ def test_the_plan_of_two_nodes() -> None:
     assert (plan["nnodes"], plan["nproc_per_node"], plan["world_size"]) == (2, 8, 16)
     assert (plan["head"], plan["head_address"]) == ("node0", "node0")
     assert plan["release_id"].startswith(COMMIT[:12] + "-")
-    assert plan["config"] == {"src": "/project/configs/train.yml", "sha256": CONFIG}
+    values = {"output_dir": "./out", "max_steps": 3}
+    assert plan["config"] == {"src": "/project/configs/train.yml", "sha256": CONFIG, "values": values}
     release = f"/opt/axolotl/releases/{plan['release_id']}"
     for rank, node in enumerate(("node0", "node1")):
         part = plan["nodes"][node]
