@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask_all
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     launch_plan,
@@ -53,6 +54,7 @@ class ActionModule(FleetAction):
         plan, findings = self._plan(verb, task_vars)
         if plan:
             plan["artifacts_dir"] = str(self.store(task_vars).folder)
+            plan["config"]["values"] = mask_all(plan["config"]["values"], self.secrets(task_vars))
         return {"changed": False, "plan": plan, "findings": [finding.as_dict() for finding in findings]}
 
     def _plan(self, verb: str, task_vars: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[Finding]]:

@@ -80,7 +80,7 @@ def _refused(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 def _unknown(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     found = list(_unknown_keys(plan, fingerprints))
     expected = "keys that the release's Axolotl knows; it drops others without a word"
-    meant = [f"{item.path}, {item.meant} is meant" for item in found if item.meant]
+    meant = [f"{item.path} (did you mean {item.meant}?)" for item in found if item.meant]
     others = [item.path for item in found if not item.meant]
     if meant:
         remedy = "correct the keys in the config on the controller, and run provision"
@@ -184,7 +184,9 @@ def _spread(plan: Plan) -> Iterator[str]:
     if values.get("auto_resume_from_checkpoints"):
         yield "auto_resume_from_checkpoints reads the checkpoint on every node"
     kinds = training_config.state_dict_types(plan)
-    parts = [f"{key} {kind}" for key, kind in kinds.items() if kind in ("SHARDED_STATE_DICT", "LOCAL_STATE_DICT")]
+    # With FSDP2 a LOCAL_STATE_DICT does not get that far (fsdp_state_dict).
+    apart = ("SHARDED_STATE_DICT", "" if training_config.fsdp_version(plan) == "2" else "LOCAL_STATE_DICT")
+    parts = [f"{key} {kind}" for key, kind in kinds.items() if kind in apart]
     if parts:
         yield f"each rank writes its own part of the model ({', '.join(parts)})"
 

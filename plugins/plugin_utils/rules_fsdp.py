@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.manifest import one_line
 
 from . import training_config
-from .findings import WARNING, Finding, examples, some
+from .findings import WARNING, Finding, amount, examples, some
 from .rules_config import refusals
 from .training_config import fsdp, fsdp_version, is_mixed_precision
 
@@ -23,7 +23,6 @@ Plan = Mapping[str, Any]
 Fingerprints = Mapping[str, Mapping[str, Any]]
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
-GIB = 1 << 30
 BITSANDBYTES_8BIT = re.compile(r"(?:paged_)?(?:adamw|ademamix|lion)_8bit|(?:adamw|rmsprop)_bnb_8bit")
 """8-bit optimisers of bitsandbytes, whose kernels can't handle FSDP2's distributed tensors: Axolotl refuses two of them
 (check_fsdp2_w_8bit_optimizer), bitsandbytes' issue 1633 and pytorch/ao's issue 1213 tell of the others."""
@@ -82,7 +81,7 @@ def _local_state(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     if keys and _is_2(plan) and not _says(plan, fingerprints, "LOCAL_STATE_DICT"):
         remedy = "use FULL_STATE_DICT, or SHARDED_STATE_DICT with an output_dir that all nodes share"
         expected = "FULL_STATE_DICT or SHARDED_STATE_DICT with fsdp_version 2"
-        found = f"LOCAL_STATE_DICT in {' and '.join(keys)}, which Axolotl takes and accelerate refuses when it saves"
+        found = f"LOCAL_STATE_DICT in {' and '.join(keys)}, which Axolotl takes and accelerate refuses"
         yield Finding("fsdp_state_dict", (), expected, found, remedy)
 
 
@@ -174,10 +173,10 @@ def _memory(needs: Mapping[str, int], fingerprints: Fingerprints, purpose: str, 
         total, available = (training_config.number(memory.get(name)) for name in ("total_bytes", "available_bytes"))
         need = on_machine[_machine(fingerprints, node)]
         if total and need > total:
-            small[node] = f"{_gib(total)}"
+            small[node] = amount(total)
         elif total and available and need > available:
-            full[node] = f"{_gib(available)} available of {_gib(total)}"
-    expected = f"{_gib(max(on_machine.values(), default=0))} of main memory {purpose}"
+            full[node] = f"{amount(available)} available of {amount(total)}"
+    expected = f"{amount(max(on_machine.values(), default=0))} of main memory {purpose}"
     if small:
         yield Finding("fsdp_memory", tuple(small), expected, examples(small), remedy)
     if full:
@@ -189,17 +188,13 @@ def _machine(fingerprints: Fingerprints, node: str) -> str:
     return str(training_config.section(fingerprints.get(node, {}), "machine").get("identity"))
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
-
-
 def unsharded(plan: Plan, fingerprints: Fingerprints) -> str:
     """What `reshard_after_forward: false` costs, as a sentence for the plan; empty where it is not set."""
     if fsdp(plan).get("reshard_after_forward") is not False:
         return ""
     model = base_model(plan, fingerprints)
     size = model.parameters * HALF if model.parameters and is_mixed_precision(plan) else model.size
-    cost = f", {_gib(size)} instead of 1/{plan['world_size']} of it" if size else ""
+    cost = f", {amount(size)} instead of 1/{plan['world_size']} of it" if size else ""
     held = "from the forward pass to the end of the backward pass each GPU holds the whole model"
     return f"reshard_after_forward is false: {held}{cost}"
 

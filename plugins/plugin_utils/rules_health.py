@@ -18,7 +18,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import libra
 
 from . import data_network
 from .data_network import Fingerprint, Fingerprints, Plan
-from .findings import WARNING, Finding, examples
+from .findings import WARNING, Finding, amount, examples
 
 Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
 
@@ -43,7 +43,7 @@ UNREAD = {
     "release": "see that the disk or the network file system under axolotl_root answers",
     "libraries": "see what LD_LIBRARY_PATH, LD_PRELOAD and ld.so.conf put before the release's own libraries",
     "nccl": "let the account that trains read this file, or take it away",
-    "schema": "see what the release's Python says (PYTHON -c 'import axolotl.utils.schemas.config')",
+    "schema": "see what the release's Python says of it, or of axolotl preprocess",
     "base_model": "let the account that trains read the model's files",
     "accelerate": "see that the folder of HF_HOME answers",
     "room": "see that the file systems of axolotl_root and output_dir answer",
@@ -372,13 +372,13 @@ def _shm(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         shm = _map(fingerprint, "room", "shm")
         size, free = _count(shm.get("size_bytes")), _count(shm.get("free_bytes"))
         if plan["accelerator"] == "cuda" and size is not None and min(size, size if free is None else free) < LEAST_SHM:
-            found.append((node, f"{_size(size)}, of which {'?' if free is None else _size(free)} are free"))
+            found.append((node, f"{amount(size)}, of which {'?' if free is None else amount(free)} are free"))
     for said, nodes in _by_value(found).items():
         remedy = (
             "mount -o remount,size=50% /dev/shm (a container: --shm-size or --ipc=host); where it is full, remove what "
             "ended programs left there"
         )
-        yield Finding("shm_small", nodes, f"at least {_size(LEAST_SHM)} free in /dev/shm", said, remedy, WARNING)
+        yield Finding("shm_small", nodes, f"at least {amount(LEAST_SHM)} free in /dev/shm", said, remedy, WARNING)
 
 
 def _disk(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -388,17 +388,13 @@ def _disk(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         disk = _map(fingerprint, "room", "output_dir") or _map(fingerprint, "room", "root")
         free = _count(disk.get("free_bytes"))
         if free is not None and free < least:
-            found[node] = f"{_size(free)} at {_word(disk.get('path')) or 'axolotl_root'}"
+            found[node] = f"{amount(free)} at {_word(disk.get('path')) or 'axolotl_root'}"
     if found:
-        expected = f"at least {_size(least)} free where the run writes its checkpoints"
+        expected = f"at least {amount(least)} free where the run writes its checkpoints"
         remedy = (
             "make room there (old runs and releases under axolotl_root are yours to remove), or set another output_dir"
         )
         yield Finding("disk_low", tuple(found), expected, examples(found), remedy)
-
-
-def _size(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB // 10 else f"{size >> 20} MiB"
 
 
 RULES: tuple[Rule, ...] = (
