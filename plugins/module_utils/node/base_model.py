@@ -112,8 +112,9 @@ def _weights(folder: str) -> list[str]:
     """The files from which the model is loaded; a repository may hold it in several formats."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = _json(os.path.join(folder, f"{name}.index.json")).get("weight_map")
-        names = {value for value in index.values() if isinstance(value, str)} if isinstance(index, dict) else {name}
-        found = [os.path.join(folder, os.path.basename(item)) for item in sorted(names)]
+        listed = index.values() if isinstance(index, dict) else [name]
+        names = {os.path.basename(value) for value in listed if isinstance(value, str)}
+        found = [os.path.join(folder, value) for value in sorted(names)]
         found = [path for path in found if os.path.isfile(path)]
         if found:
             return found
