@@ -109,6 +109,13 @@ def test_the_plan_of_two_nodes() -> None:
     assert "HF_TOKEN" not in text
 
 
+def test_what_one_node_is_asked_about_the_config() -> None:
+    files = FILES._replace(config={"base_model": "/models/x"})
+    plan = plan_of(2, files, overrides={"fsdp-config": {"offload-params": True}, "max_steps": 3})
+    assert plan["schema"] == {"overrides": {"fsdp_config.offload_params": True, "max_steps": 3}, "world_size": 16}
+    assert {part["base_model"]["path"] for part in plan["nodes"].values()} == {"/models/x"}
+
+
 def test_nodes_stand_in_the_order_of_their_ranks() -> None:
     plan = launch_plan.build(values_of(with_each("node_rank", 2, 0, 1)), FILES, RUN)
     assert list(plan["nodes"]) == ["node1", "node2", "node0"]
