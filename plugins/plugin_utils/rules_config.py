@@ -161,7 +161,7 @@ def _checkpoints(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     inside = [node for node, folder in folders.items() if _is_below(folder, str(plan["nodes"][node]["root"]))]
     if len(folders) < 2 or not reasons or (plan["storage"] == "shared" and len(inside) == len(folders)):
         return
-    place = folders[plan["head"]] or "Axolotl's own"
+    place = one_line(folders[plan["head"]]) or "Axolotl's own"
     expected = "an output_dir that all nodes share"
     if inside:
         found = f"{some(reasons)}, but output_dir is on each node's own disk: {place}"
@@ -201,7 +201,7 @@ def _accelerate(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     for node, fingerprint in fingerprints.items():
         path = training_config.section(fingerprint, "accelerate").get("default_config")
         if isinstance(path, str):
-            nodes_of.setdefault(path, []).append(node)
+            nodes_of.setdefault(one_line(path), []).append(node)
     # Where nodes have roots of their own, each has another path.
     if nodes_of:
         nodes = [node for group in nodes_of.values() for node in group]

@@ -52,8 +52,8 @@ def base_model(plan: Plan, fingerprints: Fingerprints) -> Model:
     said = training_config.section(fingerprints.get(plan["head"], {}), "base_model")
     layers, classes = (said.get(name) for name in ("layers", "classes"))
     return Model(
-        [str(name) for name in layers] if isinstance(layers, list) else [],
-        [str(name) for name in classes] if isinstance(classes, list) else [],
+        [one_line(str(name), 80) for name in layers] if isinstance(layers, list) else [],
+        [one_line(str(name), 80) for name in classes] if isinstance(classes, list) else [],
         training_config.number(said.get("bytes")) or 0,
         training_config.number(said.get("parameters")) or 0,
     )

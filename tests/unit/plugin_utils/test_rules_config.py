@@ -237,6 +237,7 @@ def test_whatever_stands_there_no_rule_fails(
 ) -> None:
     plan, prints = fleet()
     plan["config"]["values"] = training_config.effective(config, {})
+    plan["nodes"]["node0"]["paths"]["output_dir"] = str(config.get("output_dir", ""))
     for section, value in sections.items():
         prints["node0"][section] = value
     for section in ("schema", "base_model", "room"):
