@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     fingerprint_shape,
     launcher_choice,
     nccl_settings,
+    plan_notes,
     preflight,
     readings,
     rules_data,
@@ -73,7 +74,8 @@ class ActionModule(FleetAction):
 
 def _completed(plan: Mapping[str, Any], fingerprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The plan with what only the nodes could tell."""
-    return launcher_choice.chosen(nccl_settings.completed(plan, fingerprints), fingerprints)
+    completed = launcher_choice.chosen(nccl_settings.completed(plan, fingerprints), fingerprints)
+    return {**completed, "notes": plan_notes.notes(completed, fingerprints)}
 
 
 def _text(path: str) -> str | None:

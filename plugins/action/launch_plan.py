@@ -14,8 +14,15 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask_all
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import ReleaseNameError, lock_key
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launch_plan, plan_checks, settings
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
+    launch_plan,
+    plan_checks,
+    settings,
+    training_config,
+)
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.config_difference import Unreadable
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launch_plan import ControllerFiles
@@ -47,6 +54,7 @@ class ActionModule(FleetAction):
         plan, findings = self._plan(verb, task_vars)
         if plan:
             plan["artifacts_dir"] = str(self.store(task_vars).folder)
+            plan["config"]["values"] = mask_all(plan["config"]["values"], self.secrets(task_vars))
         return {"changed": False, "plan": plan, "findings": [finding.as_dict() for finding in findings]}
 
     def _plan(self, verb: str, task_vars: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[Finding]]:
@@ -175,12 +183,17 @@ def _read_config(path: str, findings: list[Finding]) -> tuple[Mapping[str, Any],
         return {}, b""
     try:
         config = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         found = " ".join(str(error).split())
         findings.append(Finding("config_invalid", (), f"valid YAML in {path}", found[:300], remedy))
         return {}, content
     if not isinstance(config, dict):
         found = f"a {type(config).__name__}"
         findings.append(Finding("config_invalid", (), f"a mapping of config keys in {path}", found, remedy))
+        return {}, content
+    try:
+        training_config.effective(config, {})
+    except Unreadable as error:
+        findings.append(Finding("config_invalid", (), f"a config of a sensible size in {path}", str(error), remedy))
         return {}, content
     return config, content

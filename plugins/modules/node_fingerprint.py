@@ -11,10 +11,11 @@ short_description: Read everything about a node that must match its peers or be 
 version_added: "0.1.0"
 description:
   - One call per node reads the system, the release (commit, edited files, lock, installed packages, Python, torch), the
-    config's digest, the GPUs and their driver, the libraries that a trainer would load, the settings that NCCL would
-    have, the room on its disks, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the
-    network's interfaces, the InfiniBand and RoCE adapters, and the limits that a trainer would have. It judges nothing;
-    the comparison happens once, on the controller (M(gpufleet.axolotl.fleet_findings)).
+    config's digest, what the release's Axolotl says of the config, the base model's layers and size, the GPUs and their
+    driver, the libraries that a trainer would load, the settings that NCCL would have, the room on its disks and in its
+    memory, what it sees of C(axolotl_root), who holds the given ports, which runs are active, the network's
+    interfaces, the InfiniBand and RoCE adapters, and the limits that a trainer would have. It judges nothing; the
+    comparison happens once, on the controller (M(gpufleet.axolotl.fleet_findings)).
   - The probes run at the same time, each for a limited time. One that fails or hangs says so in its place, and the
     others still report. A node on which everything hangs is read within three minutes.
 author:
@@ -42,6 +43,19 @@ options:
       - SHA-256 of the config as it should be. The text of another one is returned, with its secrets masked.
     type: str
     default: ""
+  schema:
+    description:
+      - What to ask the release's Axolotl about the config. C(overrides), dotted key to value, is put over it, and
+        C(world_size) is the number of all trainer processes. Empty to ask nothing, since nodes with one release and one
+        config get one answer.
+    type: dict
+    default: {}
+  base_model:
+    description:
+      - Where the base model is, with C(path), C(repository), its folder in the Hub's cache, and C(revision). Empty not
+        to read it.
+    type: dict
+    default: {}
   runs:
     description: Absolute path of the folder with this node's runs.
     type: path
@@ -161,6 +175,20 @@ fingerprint:
         - C(path), C(sha256), C(size) in bytes; C(content), the text with masked secrets of one that is not the wanted
           one; C(elsewhere), where the wanted one lies if it is not in its place.
       type: dict
+    schema:
+      description:
+        - C(keys), dotted place in the config to the keys that the release's Axolotl knows there, null where it was not
+          asked; C(refused), key and message of each value that it would not take; and C(foreign_plugins), plugins that
+          are not its own.
+      type: dict
+    base_model:
+      description:
+        - C(folder), C(model_types), C(layers) (the classes that transformers keeps whole), C(classes) (all of its
+          architecture), C(bytes) of its weights, and C(parameters), null where they can't be told.
+      type: dict
+    accelerate:
+      description: C(default_config), a config of accelerate that the trainers would find, else null.
+      type: dict
     devices:
       description: C(kind) and C(count) of what there is to train on. A count includes GPUs that the environment hides.
       type: dict
@@ -185,8 +213,9 @@ fingerprint:
       type: dict
     room:
       description:
-        - C(output_dir) and C(root) (path, free_bytes, total_bytes), C(shm) (size_bytes, free_bytes), and C(neighbours)
-          (ipv4 and ipv6, the most entries of the kernel's neighbour table).
+        - C(output_dir) and C(root) (path, free_bytes, total_bytes), C(shm) (size_bytes, free_bytes), C(memory)
+          (total_bytes, available_bytes), and C(neighbours) (ipv4 and ipv6, the most entries of the kernel's neighbour
+          table).
       type: dict
     inputs:
       description:
@@ -233,6 +262,8 @@ def main() -> None:
             "release": {"type": "path", "required": True},
             "config": {"type": "path", "required": True},
             "config_sha256": {"type": "str", "default": ""},
+            "schema": {"type": "dict", "default": {}},
+            "base_model": {"type": "dict", "default": {}},
             "runs": {"type": "path", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
             "train_options": {"type": "list", "elements": "str", "default": []},

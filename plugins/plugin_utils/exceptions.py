@@ -70,18 +70,20 @@ IMPOSSIBLE = frozenset({"config_missing", "launcher_unknown", "port_taken", "rel
 """What keeps a launch from working, whoever accepts it."""
 
 _FOUND = """
-    address_not_here architecture clock_offset commit config config_form cuda_runtime cudnn devices disk_low
-    drift driver driver_too_old fabric_manager fabric_stack glibc gpu_count gpu_ecc gpu_hidden gpu_in_use
-    gpu_memory gpu_mig gpu_model gpu_pcie gpu_persistence gpu_row_remap gpu_throttle gpudirect_missing
+    accelerate_config address_not_here architecture checkpoint_storage clock_offset commit config
+    config_form config_key_unknown config_refused cuda_runtime cudnn deepspeed_with_fsdp devices disk_low
+    drift driver driver_too_old fabric_manager fabric_stack fsdp_memory fsdp_optimizer fsdp_state_dict
+    fsdp_version fsdp_wrap_class fsdp_wrap_size glibc gpu_count gpu_ecc gpu_hidden gpu_in_use gpu_memory
+    gpu_mig gpu_model gpu_pcie gpu_persistence gpu_row_remap gpu_throttle gpu_unused gpudirect_missing
     hca_firmware head_address head_resolves_loopback head_unreachable hub_missing hub_revision ib_errors
     ib_hca_missing ib_link_layer ib_module_missing ib_port_down ib_rate_low ib_unreadable interface_address
     interface_down interface_loopback interface_management interface_missing kernel lock machine_differs
     machine_twice memlock_low mtu_blackhole mtu_differs name_resolution nccl nccl_library nccl_settings
-    neighbour_table node_address node_reaches_nobody node_unreachable_by_peers open_files os override_unknown
-    package_edited packages pair_unreachable path_mtu prepared_damaged prepared_differs prepared_missing
-    prepared_stale probe_failed python release_damaged release_unfinished roce_gid_missing runs_as_root
-    shm_small source_edited storage_is_shared storage_not_shared storage_not_writable submodules torch
-    torch_cuda training_file
+    neighbour_table node_address node_reaches_nobody node_unreachable_by_peers open_files os
+    override_unknown package_edited packages pair_unreachable path_mtu prepared_damaged prepared_differs
+    prepared_missing prepared_stale probe_failed python release_damaged release_unfinished roce_gid_missing
+    runs_as_root shm_small source_edited storage_is_shared storage_not_shared storage_not_writable
+    submodules torch torch_cuda training_file
 """
 ACCEPTABLE = frozenset(_FOUND.split())
 """What else preflight can find, but for what leaves it without an answer: a node that was not reached or not read, or

@@ -11,6 +11,7 @@ from typing import Any
 
 ERROR, WARNING, WAIVED = "error", "warning", "waived"
 SEVERITIES = (ERROR, WARNING, WAIVED)
+GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,11 @@ def some(sentences: Sequence[str], limit: int = 5) -> str:
 def examples(found: Mapping[str, str], limit: int = 3) -> str:
     """What is said of each node, for a few of them."""
     return some([f"{node}: {said}" for node, said in found.items()], limit)
+
+
+def amount(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB // 10 else f"{size >> 20} MiB"
 
 
 def table(findings: Iterable[Finding]) -> str:

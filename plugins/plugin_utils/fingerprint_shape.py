@@ -165,6 +165,11 @@ FINGERPRINT = record(
     ),
     release=_RELEASE,
     config=record(path=TEXT, sha256=TEXT_OR_NONE, content=TEXT_OR_NONE, elsewhere=TEXT_OR_NONE, error=TEXT_OR_NONE),
+    schema=record(keys=optional(mapping(_TEXTS)), refused=sequence(_TEXTS), foreign_plugins=_TEXTS, error=TEXT_OR_NONE),
+    base_model=record(
+        layers=_TEXTS, classes=_TEXTS, bytes=_COUNT_OR_NONE, parameters=_COUNT_OR_NONE, error=TEXT_OR_NONE
+    ),
+    accelerate=record(default_config=TEXT_OR_NONE, error=TEXT_OR_NONE),
     devices=record(kind=TEXT, count=count, error=TEXT_OR_NONE),
     gpus=record(
         driver=TEXT_OR_NONE,
@@ -186,6 +191,7 @@ FINGERPRINT = record(
         output_dir=_DISK,
         root=_DISK,
         shm=optional(record(size_bytes=count, free_bytes=count)),
+        memory=optional(record(total_bytes=count, available_bytes=count)),
         neighbours=record(ipv4=_COUNT_OR_NONE, ipv6=_COUNT_OR_NONE),
         error=TEXT_OR_NONE,
     ),

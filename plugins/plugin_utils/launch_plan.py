@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
-from . import launchers, peers, training_inputs
+from . import launchers, peers, training_config, training_inputs
 from .launcher_job import Job
 from .override_options import override_options
 from .settings import Values
@@ -104,7 +104,11 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "source_cache": files.source_cache,
         "delivery": fleet.delivery,
         "delivery_cache": files.delivery_cache,
-        "config": {"src": files.config_path, "sha256": files.config_sha256},
+        "config": {
+            "src": files.config_path,
+            "sha256": files.config_sha256,
+            "values": training_config.effective(files.config, fleet.overrides),
+        },
         "training_files": [_training_file(entry, fleet, files) for entry in fleet.training_files],
         "preprocess": fleet["training_files_preprocess"],
         "accelerator": fleet.accelerator,
@@ -123,6 +127,11 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
+        # What one node's Axolotl is asked about the config
+        "schema": {
+            "overrides": training_config.flattened(fleet.overrides),
+            "world_size": len(order) * fleet.nproc_per_node,
+        },
         "override_options": options,
         "train_options": _train_options(fleet, options),
         "expected_tokens": fleet.expected_tokens,
@@ -265,6 +274,7 @@ def _data(
     return {
         "inputs": training_inputs.inputs(files.config, plan["overrides"], plan["training_files"], environment),
         "prepared": training_inputs.prepared_path(files.config, plan["overrides"], paths.work),
+        "base_model": training_inputs.base_model(files.config, plan["overrides"], plan["training_files"], environment),
     }
 
 

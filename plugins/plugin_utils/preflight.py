@@ -90,8 +90,15 @@ def _recorded(record: str | None, path: str) -> tuple[Agreed, list[Finding]]:
 
 
 def _without_texts(fingerprints: Results) -> dict[str, Any]:
-    """The fingerprints as evidence: a config that differs is not kept."""
-    return {node: {**found, "config": {**found["config"], "content": None}} for node, found in fingerprints.items()}
+    """The fingerprints as evidence: a config that differs is not kept, nor is Axolotl's list of keys."""
+    return {
+        node: {
+            **found,
+            "config": {**found["config"], "content": None},
+            "schema": {**found["schema"], "keys": None},
+        }
+        for node, found in fingerprints.items()
+    }
 
 
 def _diff(plan: Mapping[str, Any], config: str, fingerprints: Results) -> str:

@@ -28,6 +28,7 @@ def markdown(artifact: Mapping[str, Any]) -> str:
         f"- Config `{plan['config']['src']}` (sha256 `{plan['config']['sha256']}`)",
         f"- {plan['nnodes']} nodes x {plan['nproc_per_node']} processes, {plan['launcher']}, "
         f"{plan['rendezvous']} rendezvous at {plan['head_address']}:{plan['master_port']}",
+        *(f"- {note}" for note in plan.get("notes", [])),
         f"- Transport: {evidence.get('transport') or 'not seen'}",
         "",
         "| node | rank | started | after the agreed start | outcome | exit code |",
@@ -74,6 +75,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     ]
     if plan.get("launcher_reason"):
         lines.append(f"  {plan['launcher']}, {plan['launcher_reason']}")
+    lines += [f"  {note}" for note in plan.get("notes", [])]
     for node, part in plan["nodes"].items():
         lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
     nodes_of: dict[str, list[str]] = {}

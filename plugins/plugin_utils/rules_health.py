@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,6 +37,9 @@ UNREAD = {
     "release": "see that the disk or the network file system under axolotl_root answers",
     "libraries": "see what LD_LIBRARY_PATH, LD_PRELOAD and ld.so.conf put before the release's own libraries",
     "nccl": "let the account that trains read this file, or take it away",
+    "schema": "see what the release's Python says of it, or of axolotl preprocess",
+    "base_model": "let the account that trains read the model's files",
+    "accelerate": "see that the folder of HF_HOME answers",
     "room": "see that the file systems of axolotl_root and output_dir answer",
     "storage": "see that the network file system under axolotl_root answers",
     "network": "see that the name servers answer",
@@ -153,6 +157,23 @@ def _hidden(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         expected = f"trainers that see {plan['nproc_per_node']} GPUs"
         remedy = "correct CUDA_VISIBLE_DEVICES in axolotl_environment, or take it out; or lower axolotl_nproc_per_node"
         yield Finding("gpu_hidden", nodes, expected, said, remedy)
+
+
+def _unused(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    """GPUs that are there, that the trainers may use, and for which no trainer is started: a whole node runs slower."""
+    identities = {node: fingerprint["machine"]["identity"] for node, fingerprint in fingerprints.items()}
+    sharing, found = Counter(identities.values()), []
+    for node, fingerprint in fingerprints.items():
+        variable, gpus = _visible_devices(plan, node), fingerprint["gpus"]["devices"]
+        if plan["accelerator"] != "cuda" or _names_mig(variable):
+            continue
+        seen = len(nvidia_smi.visible(gpus, variable))
+        used = plan["nproc_per_node"] * sharing[identities[node]]
+        if used < seen:
+            found.append((node, f"{used} of {seen} GPUs get one"))
+    for said, nodes in _by_value(found).items():
+        remedy = "raise axolotl_nproc_per_node; or name the GPUs that are meant in CUDA_VISIBLE_DEVICES"
+        yield Finding("gpu_unused", nodes, "a trainer process for each GPU", said, remedy, WARNING)
 
 
 def _fabric(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -339,6 +360,7 @@ RULES: tuple[Rule, ...] = (
     _driver,
     _nccl_library,
     _hidden,
+    _unused,
     _fabric,
     _in_use,
     _each_gpu,

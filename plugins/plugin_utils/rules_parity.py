@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from .findings import WARNING
+from .findings import WARNING, amount
 from .rule_table import AT_LEAST, EQUAL_IN_GROUP, Fingerprint, Plan, Row
 from .setting_types import InvalidValue, mapping, whole
 
@@ -157,7 +157,7 @@ def shm(fingerprint: Fingerprint) -> Any:
 
 def free_shm(subject: str, expected: Any, found: Any, fingerprint: Fingerprint) -> tuple[str, str]:
     """Room in /dev/shm, with its size."""
-    return f"{size(expected)} {subject}", f"{size(fingerprint['room']['shm']['size_bytes'])}, {size(found)} free"
+    return f"{amount(expected)} {subject}", f"{amount(fingerprint['room']['shm']['size_bytes'])}, {amount(found)} free"
 
 
 def disk(fingerprint: Fingerprint) -> Any:
@@ -169,12 +169,7 @@ def disk(fingerprint: Fingerprint) -> Any:
 def free_disk(subject: str, expected: Any, found: Any, fingerprint: Fingerprint) -> tuple[str, str]:
     """Room on a disk, and where."""
     place = fingerprint["room"]["output_dir"] or fingerprint["room"]["root"]
-    return f"{size(expected)} {subject}", f"{size(found)} at {place['path']}"
-
-
-def size(count: int) -> str:
-    """Bytes for people, in the units of memory."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB // 10 else f"{count >> 20} MiB"
+    return f"{amount(expected)} {subject}", f"{amount(found)} at {place['path']}"
 
 
 def _commit(plan: Plan) -> str:

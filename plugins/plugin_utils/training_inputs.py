@@ -98,6 +98,31 @@ def inputs(
     return listed
 
 
+def base_model(
+    config: Mapping[Any, Any],
+    overrides: Mapping[str, Any],
+    training_files: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, str],
+) -> dict[str, str]:
+    """Where the base model is on a node; the arguments are those of `inputs`.
+
+    Returns:
+        path (absolute), repository (its folder in the Hub's cache) and revision. Empty where the config names no model,
+        or takes its architecture from another one (`base_model_config`).
+    """
+    wanted = {**config, **overrides}
+    work = environment["HOME"]
+    places = [os.path.normpath(os.path.join(work, entry["dest"])) for entry in training_files]
+    reference = next((one for one in _references(wanted) if one.key == "base_model"), None)
+    if reference is None or _text(wanted.get("base_model_config")) not in ("", reference.value):
+        return {}
+    return {
+        "path": _path(reference, work, places) or os.path.join(work, reference.value),
+        "repository": _repository(reference, environment),
+        "revision": reference.revision,
+    }
+
+
 def prepared_path(config: Mapping[Any, Any], overrides: Mapping[str, Any], work: str) -> str:
     """Absolute path of the folder with prepared datasets; empty where the config prepares none."""
     wanted = {**config, **overrides}

@@ -70,6 +70,7 @@ def fleet(bare_hosts: Bed, tmp_path_factory: pytest.TempPathFactory) -> HostFlee
         ["host0", "host1", "host2"],
         axolotl_root=ROOT,
         axolotl_accelerator="cuda",
+        axolotl_environment={"CUDA_VISIBLE_DEVICES": "0"},  # for the one trainer of each host
         axolotl_training_files=sources,
     )
     (made / "config.yml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))

@@ -45,6 +45,11 @@ def test_clean_fleet_passes_and_changes_nothing(fleet: Fleet) -> None:
     artifact = outcome.artifact
     assert (artifact["verb"], artifact["verdict"], artifact["unfinished"]) == ("preflight", "pass", False)
     assert artifact["nodes"] == ["node0", "node1"]
+    assert artifact["plan"]["notes"] == [
+        "2 x 1 x 2 = 4 samples in each step (micro_batch_size x gradient_accumulation_steps x world_size)"
+    ]
+    schema = artifact["evidence"]["fingerprints"]["node0"]["schema"]
+    assert (schema["refused"], schema["error"]) == ([], None)
     for part in artifact["plan"]["nodes"].values():
         assert part["derived"] == {
             "GLOO_SOCKET_IFNAME": {"value": "lo", "reason": "it carries 127.0.0.1, the node's address"}

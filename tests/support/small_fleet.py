@@ -56,6 +56,20 @@ def build_editable(directory, settings=None, metadata=None):
 
 build_wheel = build_editable
 """
+_SCHEMA = {
+    "axolotl/utils/schemas/config.py": "import pydantic\n\nclass AxolotlConfigWCapabilities(pydantic.BaseModel): ...\n",
+    "pydantic.py": """
+class ValidationError(Exception): ...
+
+class BaseModel:
+    model_fields = {}
+
+    def __init__(self, **values): ...
+""",
+    "yaml.py": "def safe_load(stream):\n    return {}\n",
+    "torch-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n",
+}
+"""A schema that takes everything, and what preflight needs to ask it."""
 
 
 class SmallFleet:
@@ -98,6 +112,9 @@ class SmallFleet:
         for path in (package.parent, package):
             (path / "__init__.py").touch()
         (package / "main.py").write_text("import alpha, beta\nclass train:\n    params = []\n")
+        for name, content in _SCHEMA.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content)
         (folder / "pyproject.toml").write_text(_PYPROJECT)
         (folder / "backend.py").write_text(_BACKEND)
         git(folder, "init", "--quiet")

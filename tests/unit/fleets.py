@@ -18,6 +18,7 @@ LOCK = "a" * 64
 CONFIG = "c" * 64
 RUN = "20260101T000000Z-abcd"
 PREPARED = "0" * 32
+NO_MODEL: dict[str, list[str]] = {"model_types": [], "layers": [], "classes": []}
 SETTINGS: dict[str, Any] = {
     "axolotl_root": "/opt/axolotl",
     "axolotl_repository": "https://example.org/axolotl.git",
@@ -99,6 +100,9 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "content": None,
             "elsewhere": None,
         },
+        "schema": {"keys": None, "refused": [], "foreign_plugins": [], "error": None},
+        "base_model": {**dict.fromkeys(("folder", "bytes", "parameters")), **NO_MODEL, "error": None},
+        "accelerate": {"default_config": None, "error": None},
         "devices": {"kind": "cuda", "count": 8, "error": None},
         "ports": {str(port): {"free": True, "holder": None} for port in (plan["master_port"], plan["watch_port"])}
         if node == plan["head"]
@@ -154,6 +158,7 @@ def machinery(plan: dict[str, Any], node: str) -> dict[str, Any]:
             "output_dir": {"path": paths["output_dir"], **disk},
             "root": {"path": plan["nodes"][node]["root"], **disk},
             "shm": {"size_bytes": 1 << 40, "free_bytes": 1 << 40},
+            "memory": {"total_bytes": 2 << 40, "available_bytes": (2 << 40) - (9 << 30)},
             "neighbours": {"ipv4": 1024, "ipv6": 1024},
             "error": None,
         },

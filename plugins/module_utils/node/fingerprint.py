@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from . import (
+    accelerate_config,
+    base_model,
     bounded,
     config_file,
+    config_schema,
     infiniband_stack,
     prepared_data,
     probe_hardware,
@@ -38,6 +41,9 @@ SECONDS: Mapping[str, float] = {
     "nccl": 10,
     "release": 150,  # three questions to git and one to Python, 30 each; hashing what was touched
     "config": 20,
+    "schema": 100,  # Axolotl's schema may take 90
+    "base_model": 30,
+    "accelerate": 10,
     "room": 20,
     "storage": 20,
     "runs": 20,
@@ -101,6 +107,9 @@ def _probes(options: Options, keep: bool) -> dict[str, Callable[[], Sections]]:
         "libraries": lambda: {"libraries": _libraries(options)},
         "release": lambda: {"release": _release(options)},
         "config": lambda: {"config": config_file.read(options["config"], options["config_sha256"])},
+        "schema": lambda: {"schema": _schema(options)},
+        "base_model": lambda: {"base_model": _base_model(options)},
+        "accelerate": lambda: {"accelerate": accelerate_config.read(options["environment"])},
         "data": lambda: _data(options, keep),
         "room": lambda: {"room": probe_room.read(options["output_dir"], options["root"])},
         "runs": lambda: _runs(options),
@@ -124,6 +133,27 @@ def _release(options: Options) -> dict[str, Any]:
     known = release.pop("train_options")  # hundreds; empty for commits that can't be asked
     release["unknown_options"] = [name for name in options["train_options"] if known and name not in known]
     return {**release, "error": None}
+
+
+def _schema(options: Options) -> dict[str, Any]:
+    """Nothing where nothing is asked: one node of a fleet answers for all that have the same release."""
+    asked = options["schema"]
+    if not asked:
+        return {**config_schema.NOTHING, "error": None}
+    return config_schema.read(
+        options["release"],
+        options["config"],
+        asked["overrides"],
+        int(asked["world_size"]),
+        options["accelerator"],
+        options["environment"],
+    )
+
+
+def _base_model(options: Options) -> dict[str, Any]:
+    if not options["base_model"]:
+        return {**base_model.NOTHING, "error": None}
+    return base_model.read(options["base_model"], options["release"])
 
 
 def _data(options: Options, keep: bool) -> Sections:
@@ -178,7 +208,13 @@ def _unread(name: str, error: str, options: Options) -> Sections:
             "problems": [f"{options['release']}: {error}"],
         },
         "config": {"path": options["config"], "sha256": None, "size": 0, "content": None, "elsewhere": None},
-        "room": {"output_dir": None, "root": None, "shm": None, "neighbours": {"ipv4": None, "ipv6": None}},
+        "schema": dict(config_schema.NOTHING),
+        "base_model": dict(base_model.NOTHING),
+        "accelerate": {"default_config": None},
+        "room": {
+            **dict.fromkeys(("output_dir", "root", "shm", "memory")),
+            "neighbours": {"ipv4": None, "ipv6": None},
+        },
         "storage": {
             **{"root": options["root"], "exists": True, "seen": False, "writable": False},
             **{"owner": None, "uid": None, "file_system": ""},

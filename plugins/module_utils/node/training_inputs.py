@@ -91,23 +91,28 @@ def _newest(files: Sequence[str]) -> int:
     return newest
 
 
-def _snapshot(repository: str, revision: str) -> dict[str, Any]:
-    """What the Hub's cache would give for a revision: a branch's newest known commit, or the commit itself."""
-    reference = os.path.join(repository, "refs", revision)
-    newest = 0
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
-        commit = revision
-    else:
+def snapshot(repository: str, revision: str) -> str:
+    """Folder in the Hub's cache that a revision would be read from: of a branch's newest known commit, or of the commit
+    itself; empty where it is not there."""
+    commit = revision
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
         try:
-            with open(reference, encoding="utf-8") as stream:
+            with open(os.path.join(repository, "refs", revision), encoding="utf-8") as stream:
                 commit = stream.read(100).strip()
-            newest = os.stat(reference).st_mtime_ns
-        except (OSError, UnicodeDecodeError):
-            commit = ""
-    exists = bool(re.fullmatch(r"[0-9a-f]{40}", commit)) and os.path.isdir(
-        os.path.join(repository, "snapshots", commit)
-    )
-    return _found(repository, kind="hub", exists=exists, revision=commit if exists else "", newest_ns=newest)
+        except (OSError, UnicodeDecodeError, ValueError):
+            return ""
+    folder = os.path.join(repository, "snapshots", commit)
+    return folder if re.fullmatch(r"[0-9a-f]{40}", commit) and os.path.isdir(folder) else ""
+
+
+def _snapshot(repository: str, revision: str) -> dict[str, Any]:
+    """What the Hub's cache would give for a revision, and since when a branch has been there."""
+    newest = 0
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        with contextlib.suppress(OSError):
+            newest = os.stat(os.path.join(repository, "refs", revision)).st_mtime_ns
+    folder = snapshot(repository, revision)
+    return _found(repository, kind="hub", exists=bool(folder), revision=os.path.basename(folder), newest_ns=newest)
 
 
 def _found(path: str, **facts: Any) -> dict[str, Any]:

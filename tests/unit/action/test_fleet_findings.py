@@ -47,6 +47,15 @@ def ids(judgement: dict[str, Any]) -> list[str]:
     return [finding["id"] for finding in judgement["findings"] if finding["id"] != "mesh_unread"]
 
 
+def test_the_plan_gets_notes_and_the_evidence_no_list_of_keys(plan: dict[str, Any]) -> None:
+    plan["config"]["values"] = {"micro_batch_size": 2}
+    prints = fingerprints(plan)
+    prints["node0"]["schema"]["keys"] = {"": ["micro_batch_size"]}
+    judgement = judged(plan, prints)
+    assert judgement["plan"]["notes"][0].startswith("2 x 1 x 16 = 32 samples in each step")
+    assert judgement["evidence"]["fingerprints"]["node0"]["schema"]["keys"] is None
+
+
 def test_a_fit_fleet_is_recorded_once(plan: dict[str, Any]) -> None:
     record = Path(plan["parity"]["record"])
     assert judged(plan, fingerprints(plan))["changed"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from unit.fleets import inventory, values_of
 
-from ansible_collections.gpufleet.axolotl.plugins.action.launch_plan import _doca_key
+from ansible_collections.gpufleet.axolotl.plugins.action.launch_plan import _doca_key, _read_config
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDME\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
@@ -32,3 +33,26 @@ def test_the_key_of_doca_is_a_key(tmp_path: Path, provider: str, content: str | 
     variables["node0"].update(infiniband_provider=provider, infiniband_doca_key=str(path))
     findings = _doca_key(values_of(variables)["node0"])
     assert [(finding.id, finding.found) for finding in findings] == ([("doca_key_missing", found)] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("learning_rate: 0.1", None),
+        ("a: &a [*a]", "more than 32 levels"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("[" * 5000, "recursion"),
+    ],
+)
+def test_a_config_that_no_training_has_is_a_finding(tmp_path: Path, content: str, found: str | None) -> None:
+    path = tmp_path / "train.yml"
+    path.write_text(content)
+    findings: list[Finding] = []
+    config, text = _read_config(str(path), findings)
+    assert text == content.encode()
+    if found is None:
+        assert (config, findings) == ({"learning_rate": 0.1}, [])
+    else:
+        assert [finding.id for finding in findings] == ["config_invalid"]
+        assert found in findings[0].found
+        assert config == {}

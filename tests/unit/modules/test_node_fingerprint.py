@@ -121,7 +121,21 @@ def test_it_has_what_the_made_up_ones_of_the_tests_have(tmp_path: Path) -> None:
     plan = plan_of(1)
     real, made_up = read(tmp_path, marker="x", root=str(tmp_path)), fingerprints(plan)["node0"]
     assert real.keys() == made_up.keys()
-    for name in ("system", "gpus", "libraries", "nccl", "room", "release", "network", "infiniband", "limits", "config"):
+    for name in (
+        "system",
+        "gpus",
+        "libraries",
+        "nccl",
+        "room",
+        "release",
+        "network",
+        "infiniband",
+        "limits",
+        "config",
+        "schema",
+        "base_model",
+        "accelerate",
+    ):
         # What an absent release and a torch without CUDA leave out is held against the rest in their own tests.
         assert made_up[name].keys() <= real[name].keys(), name
     assert real["seconds"].keys() == fingerprint.SECONDS.keys() | {"data"}

@@ -83,7 +83,8 @@ def test_the_plan_of_two_nodes() -> None:
     assert (plan["nnodes"], plan["nproc_per_node"], plan["world_size"]) == (2, 8, 16)
     assert (plan["head"], plan["head_address"]) == ("node0", "node0")
     assert plan["release_id"].startswith(COMMIT[:12] + "-")
-    assert plan["config"] == {"src": "/project/configs/train.yml", "sha256": CONFIG}
+    values = {"output_dir": "./out", "max_steps": 3}
+    assert plan["config"] == {"src": "/project/configs/train.yml", "sha256": CONFIG, "values": values}
     release = f"/opt/axolotl/releases/{plan['release_id']}"
     for rank, node in enumerate(("node0", "node1")):
         part = plan["nodes"][node]
@@ -106,6 +107,13 @@ def test_the_plan_of_two_nodes() -> None:
     text = json.dumps(plan)
     assert "s3cr3t" not in text
     assert "HF_TOKEN" not in text
+
+
+def test_what_one_node_is_asked_about_the_config() -> None:
+    files = FILES._replace(config={"base_model": "/models/x"})
+    plan = plan_of(2, files, overrides={"fsdp-config": {"offload-params": True}, "max_steps": 3})
+    assert plan["schema"] == {"overrides": {"fsdp_config.offload_params": True, "max_steps": 3}, "world_size": 16}
+    assert {part["base_model"]["path"] for part in plan["nodes"].values()} == {"/models/x"}
 
 
 def test_nodes_stand_in_the_order_of_their_ranks() -> None:

@@ -56,6 +56,13 @@ def test_the_plan_before_anything_starts() -> None:
     assert "--node-rank 1 " in rest[1]
 
 
+def test_notes_on_the_training_stand_in_plan_and_report() -> None:
+    noted = artifact()
+    noted["plan"]["notes"] = ["2 x 1 x 2 = 4 samples in each step (of ...)"]
+    assert report.plan_text(noted["plan"]).splitlines()[1] == "  2 x 1 x 2 = 4 samples in each step (of ...)"
+    assert "- 2 x 1 x 2 = 4 samples in each step (of ...)" in report.markdown(noted).splitlines()
+
+
 def test_the_plan_says_what_was_derived() -> None:
     plan = plan_of(3)
     prints = fingerprints(plan)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from unit.fleets import fingerprints, plan_of
+from unit.fleets import fingerprints, gpu, plan_of
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_health
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
@@ -224,9 +224,32 @@ def test_without_nccl_there_is_nothing_to_say_of_it() -> None:
 def test_gpus_that_no_trainer_uses_do_not_count() -> None:
     plan, prints = fleet(2, nproc_per_node=4)
     gpu_has(4, memory_used_mib=80000, processes=[PROGRAM], remap_failed=True, mig="Enabled")(prints["node1"])
-    assert examine(plan, prints) == []
+    assert {finding.id for finding in examine(plan, prints)} == {"gpu_unused"}
     gpu_has(3, remap_failed=True)(prints["node1"])
-    assert only(plan, prints).found == "GPU 3: row remapping has failed"
+    (other,) = [finding for finding in examine(plan, prints) if finding.id != "gpu_unused"]
+    assert other.found == "GPU 3: row remapping has failed"
+
+
+def test_gpus_without_a_trainer_are_named_once_for_the_nodes_that_have_them() -> None:
+    plan, prints = fleet(3)
+    assert examine(plan, prints) == []
+    prints["node2"]["gpus"]["devices"] += [gpu(8, "node2"), gpu(9, "node2")]
+    finding = only(plan, prints)
+    assert (finding.id, finding.severity, finding.hosts) == ("gpu_unused", "warning", ("node2",))
+    assert finding.found == "8 of 10 GPUs get one"
+
+
+def test_nodes_that_share_a_machine_share_its_gpus() -> None:
+    plan, prints = fleet(2, machine="one", nproc_per_node=4)
+    assert examine(plan, prints) == []
+    plan, prints = fleet(2, machine="one", nproc_per_node=3)
+    assert only(plan, prints).found == "6 of 8 GPUs get one"
+
+
+@pytest.mark.parametrize("value", ["0,1,2,3", "MIG-1/2/3,MIG-4/5/6"])
+def test_gpus_that_are_named_are_the_ones_that_are_meant(value: str) -> None:
+    plan, prints = fleet(2, nproc_per_node=4, environment={"CUDA_VISIBLE_DEVICES": value})
+    assert examine(plan, prints) == []
 
 
 def test_those_that_the_environment_names_are_used() -> None:

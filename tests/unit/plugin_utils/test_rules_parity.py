@@ -43,6 +43,10 @@ def one_gpu(name: str, value: Any) -> Change:
     return lambda fingerprint: fingerprint["gpus"]["devices"][3].update({name: value})
 
 
+EIGHT_GPUS = {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+"""Those that are meant, so that a GPU more is none that somebody forgot."""
+
+
 def two_more_gpus(fingerprint: Fingerprint) -> None:
     fingerprint["gpus"]["devices"] += fingerprint["gpus"]["devices"][:2]
 
@@ -119,7 +123,7 @@ WARNINGS = {"os", "kernel", "glibc", "fabric_stack", "hca_firmware", "open_files
 
 @pytest.mark.parametrize(("rule", "plant", "expected", "said"), PLANTED)
 def test_a_difference_is_found_alone(rule: str, plant: Change, expected: str, said: str) -> None:
-    plan = plan_of(3)
+    plan = plan_of(3, environment=EIGHT_GPUS)
     prints = fingerprints(plan)
     plant(prints["node1"])
     (finding,) = rules_preflight.examine(plan, prints)

@@ -15,6 +15,8 @@ from unit.fleets import fingerprints, plan_of
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import rules_preflight
 
 Fingerprints = dict[str, dict[str, Any]]
+HALF = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+"""Half of a node's GPUs, so that none of those that are meant is left without a trainer."""
 
 
 def found(plan: dict[str, Any], prints: Fingerprints) -> list[tuple[str, tuple[str, ...]]]:
@@ -86,7 +88,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("rule", "plant", "said"), PLANTED)
 def test_what_is_planted_on_one_node_is_found_there_alone(rule: str, plant: Callable[..., None], said: str) -> None:
-    plan = plan_of(3, nproc_per_node=4 if rule == "machine_twice" else 8)
+    plan = plan_of(3, nproc_per_node=4, environment=HALF) if rule == "machine_twice" else plan_of(3)
     prints = fingerprints(plan)
     plant(prints["node1"])
     (finding,) = rules_preflight.examine(plan, prints)
@@ -182,7 +184,7 @@ def test_everything_is_found_at_once() -> None:
 
 
 def test_one_machine_that_is_declared_must_be_one() -> None:
-    plan = plan_of(2, machine="one", nproc_per_node=4)
+    plan = plan_of(2, machine="one", nproc_per_node=4, environment=HALF)
     prints = fingerprints(plan)
     prints["node1"]["machine"]["identity"] = "another"
     assert found(plan, prints) == [("machine_differs", ("node0", "node1"))]

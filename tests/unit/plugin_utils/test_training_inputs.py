@@ -186,3 +186,33 @@ def test_no_config_raises_and_all_that_is_listed_is_whole(config: dict[Any, Any]
         assert (entry["kind"] == "hub") == ("repository" in entry)
     path = training_inputs.prepared_path(config, {}, "/work")
     assert path == "" or path.startswith("/")
+
+
+# The base model
+
+
+@pytest.mark.parametrize(
+    ("config", "dests", "path"),
+    [
+        ({"base_model": "./model"}, [], "/opt/axolotl/work/model"),
+        ({"base_model": "/data/model"}, [], "/data/model"),
+        ({"base_model": "model"}, ["model"], "/opt/axolotl/work/model"),
+        ({"base_model": "org/model"}, [], "/opt/axolotl/work/org/model"),
+        ({"base_model": "org/model", "base_model_config": "org/model"}, [], "/opt/axolotl/work/org/model"),
+        ({"base_model": "./model", "base_model_config": "org/other"}, [], None),
+        ({"base_model": ["x"]}, [], None),
+        ({}, [], None),
+    ],
+)
+def test_where_the_base_model_is(config: dict[str, Any], dests: list[str], path: str | None) -> None:
+    found = training_inputs.base_model(config, {}, [{"dest": dest} for dest in dests], HOME)
+    assert found.get("path") == path
+
+
+def test_a_base_model_on_the_hub_is_in_its_cache_in_one_version() -> None:
+    config = {"base_model": "org/x", "revision_of_model": "v1"}
+    assert training_inputs.base_model(config, {"base_model": "org/model"}, [], HOME) == {
+        "path": "/opt/axolotl/work/org/model",
+        "repository": f"{HUB}/models--org--model",
+        "revision": "v1",
+    }

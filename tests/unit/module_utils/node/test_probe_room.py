@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import probe
 def test_disks_shared_memory_and_neighbours(tmp_path: Path) -> None:
     output = tmp_path / "not" / "yet"
     sysfs.write(tmp_path, sys__net__ipv4__neigh__default__gc_thresh3=1024)
+    (tmp_path / "meminfo").write_text("MemTotal:  8 kB\nMemFree:  1 kB\nMemAvailable:  6 kB\nSwapTotal:  0 kB\n")
     found = probe_room.read(str(output), str(tmp_path), shm=str(tmp_path), proc=str(tmp_path))
     status = os.statvfs(tmp_path)
     total = status.f_blocks * status.f_frsize
@@ -24,6 +25,7 @@ def test_disks_shared_memory_and_neighbours(tmp_path: Path) -> None:
         assert (found[name]["path"], found[name]["total_bytes"]) == (str(path), total)
         assert 0 < found[name]["free_bytes"] <= total
     assert found["shm"]["size_bytes"] == total
+    assert found["memory"] == {"total_bytes": 8192, "available_bytes": 6144}
     assert found["neighbours"] == {"ipv4": 1024, "ipv6": None}
     assert found["error"] is None
 
@@ -34,6 +36,7 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
         "output_dir": None,
         "root": None,
         "shm": None,
+        "memory": None,
         "neighbours": {"ipv4": None, "ipv6": None},
         "error": None,
     }
