@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -153,6 +155,7 @@ def _controller_files(fleet: Values, cache: str, compiled: bool) -> tuple[Contro
         source_cache=os.path.join(cache, "source", fleet.commit),
         base=os.getcwd(),
         delivery_cache=os.path.join(cache, "delivery"),
+        account=f"{getpass.getuser()}@{socket.gethostname()}",
     ), findings
 
 

@@ -229,9 +229,8 @@ fingerprint:
       description: Port to C(free) and C(holder).
       type: dict
     active_runs:
-      description: Ids of the node's active runs.
-      type: list
-      elements: str
+      description: Id of each active run to who started it, with which config.
+      type: dict
     network:
       description: C(interfaces), C(left_out), C(default_route), C(login), C(address), C(head).
       type: dict

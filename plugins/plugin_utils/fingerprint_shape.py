@@ -198,7 +198,7 @@ FINGERPRINT = record(
     inputs=mapping(_INPUT),
     prepared=optional(_PREPARED),
     ports=mapping(record(free=FLAG, holder=optional(record(pid=_COUNT_OR_NONE, command=TEXT_OR_NONE))), _is_number),
-    active_runs=_TEXTS,
+    active_runs=_OF_TEXTS,
     network=_NETWORK,
     limits=record(
         context=one_of("systemd", "process"),

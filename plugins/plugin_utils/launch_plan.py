@@ -37,6 +37,7 @@ class ControllerFiles(NamedTuple):
         source_cache: absolute folder for a checkout of the repository at the commit.
         base: absolute folder from which relative `src` are meant.
         delivery_cache: absolute folder for what is packed for nodes without internet.
+        account: who runs the command, and where: user@host.
     """
 
     config_path: str
@@ -47,6 +48,7 @@ class ControllerFiles(NamedTuple):
     source_cache: str
     base: str
     delivery_cache: str = ""
+    account: str = ""
 
 
 def ranks(values: Mapping[str, Values]) -> dict[str, int]:
@@ -85,6 +87,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
     options = override_options(fleet.overrides)
     plan: dict[str, Any] = {
         "run_id": run_id,
+        "launched_by": files.account,
         "user": fleet.user,
         "root_for": _root_for(fleet),
         "storage": fleet.storage,
@@ -288,6 +291,7 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
         "node_rank": part["rank"],
         "fleet": order,
         "release_id": plan["release_id"],
+        "launched_by": plan["launched_by"],
         "nproc_per_node": plan["nproc_per_node"],
         "head_address": plan["head_address"],
         "master_port": plan["master_port"],

@@ -101,12 +101,11 @@ def _release(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     for node, release in _releases(fingerprints).items():
         unreadable = [name for name in ("commit", "lock_sha256", "python_version") if release[name] is None]
         if release["sealed"] and unreadable:
-            found = "; ".join(release["problems"])[:300]
+            found = "; ".join(release["problems"])[:300] or f"{' and '.join(unreadable)} can't be read"
             yield Finding("release_damaged", (node,), "a release as it was completed", found, PROVISION)
         if not release["sealed"]:
-            yield Finding(
-                "release_unfinished", (node,), "a complete release", "; ".join(release["problems"])[:300], PROVISION
-            )
+            found = "; ".join(release["problems"])[:300] or "it was never completed"
+            yield Finding("release_unfinished", (node,), "a complete release", found, PROVISION)
 
 
 def _releases(fingerprints: Fingerprints) -> dict[str, Mapping[str, Any]]:
@@ -217,13 +216,15 @@ def _ports(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 
 def _active_runs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    nodes_of: dict[str, list[str]] = {}
+    nodes_of: dict[str, dict[str, str]] = {}
     for node, fingerprint in fingerprints.items():
-        for run_id in fingerprint["active_runs"]:
-            nodes_of.setdefault(run_id, []).append(node)
+        for run_id, launched_by in fingerprint["active_runs"].items():
+            nodes_of.setdefault(run_id, {})[node] = launched_by
     for run_id, nodes in nodes_of.items():
+        owners = sorted(set(filter(None, nodes.values())))
+        found = f"run {run_id}" + (f", started by {names(owners, limit=2)}" if owners else "")
         remedy = f"wait for its end (status), or end it: stop -e gpufleet_run_id={run_id}"
-        yield Finding("run_active", tuple(nodes), "no run is active on the nodes", f"run {run_id}", remedy)
+        yield Finding("run_active", tuple(nodes), "no run is active on the nodes", found, remedy)
 
 
 def _override_options(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:

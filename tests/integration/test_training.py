@@ -132,7 +132,7 @@ def test_stop_ends_a_run_that_nobody_follows(fleet: Fleet) -> None:
 
     second = fleet.run("launch")
     assert second.rc != 0
-    assert second.finding("run_active")["found"] == f"run {run_id}"
+    assert second.finding("run_active")["found"].startswith(f"run {run_id}, started by ")
     assert {"node0", "node1"} == set(second.finding("run_active")["hosts"])
 
     # A damaged release that a run uses is left alone.

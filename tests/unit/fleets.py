@@ -107,7 +107,7 @@ def fingerprint(plan: dict[str, Any], node: str) -> dict[str, Any]:
         "ports": {str(port): {"free": True, "holder": None} for port in (plan["master_port"], plan["watch_port"])}
         if node == plan["head"]
         else {},
-        "active_runs": [],
+        "active_runs": {},
         **training_data(plan, node),
         **data_network(plan, node),
         **machinery(plan, node),

@@ -171,7 +171,7 @@ def _data(options: Options, keep: bool) -> Sections:
 
 
 def _runs(options: Options) -> Sections:
-    active = [run.run_id for run in run_reader.active_runs(options["runs"])]
+    active = {run.run_id: run_reader.launched_by(run) for run in run_reader.active_runs(options["runs"])}
     ports = {str(port): _port_state(port, bool(active)) for port in options["ports"]}
     return {"active_runs": active, "ports": ports}
 
@@ -191,7 +191,7 @@ def _network(options: Options) -> dict[str, Any]:
 def _unread(name: str, error: str, options: Options) -> Sections:
     """The sections of a probe that did not answer: their shape, nothing in them, and the error."""
     if name == "runs":
-        return {"active_runs": [], "ports": {}}
+        return {"active_runs": {}, "ports": {}}
     if name == "data":
         return {"inputs": {}, "prepared": None}
     if name == "gpus":

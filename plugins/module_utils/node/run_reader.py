@@ -73,6 +73,13 @@ def active_runs(runs: str) -> list[RunDirectory]:
     return [folder for folder in folders if supervisor_of(folder) is not None or mark_of(folder) in marks]
 
 
+def launched_by(folder: RunDirectory) -> str:
+    """Who started a run, and with which config, for people; empty where its record does not say."""
+    node = read_json(folder.node_file)
+    said = (str(node.get("launched_by") or ""), str(node.get("config") or ""))
+    return ", ".join(filter(None, said))
+
+
 def starting_runs(runs: str, within: float) -> list[str]:
     """Ids of runs whose folder was made less than `within` seconds ago and whose supervisor is not on record yet."""
     found = []

@@ -44,7 +44,7 @@ def test_a_node_on_which_nothing_is(tmp_path: Path) -> None:
     }
     assert found["devices"] == {"kind": "cpu", "count": len(os.sched_getaffinity(0)), "error": None}
     assert found["ports"] == {}
-    assert found["active_runs"] == []
+    assert found["active_runs"] == {}
     assert found["machine"]["hostname"] == socket.gethostname()
 
 

@@ -277,7 +277,7 @@ def test_parts_of_gpus_may_be_handed_out_on_purpose() -> None:
 def test_a_run_of_our_own_may_use_the_gpus() -> None:
     plan, prints = fleet()
     gpu_has(memory_used_mib=80000, processes=[PROGRAM])(prints["node1"])
-    prints["node1"]["active_runs"] = ["20260101T000000Z-old"]
+    prints["node1"]["active_runs"] = {"20260101T000000Z-old": ""}
     assert examine(plan, prints) == []
 
 

@@ -246,7 +246,7 @@ def test_a_run_that_started_after_the_fingerprint_leaves_its_ports_untried() -> 
     fleet.listeners["node0"]["refused"] = {"29500": refused, "29501": refused}
     finding = fleet.finding()
     assert (finding.id, finding.hosts) == ("run_active", ("node0",))
-    fleet.fingerprints["node0"]["active_runs"] = ["new"]  # then it is a finding already
+    fleet.fingerprints["node0"]["active_runs"] = {"new": ""}  # then it is a finding already
     assert fleet.findings() == []
 
 

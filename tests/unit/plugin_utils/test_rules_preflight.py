@@ -80,7 +80,11 @@ PLANTED = [
     ("config", set_in("config", "sha256", value="d" * 64), "d" * 64),
     ("devices", set_in("devices", "count", value=7), "7 GPUs"),
     ("devices", set_in("devices", value={"kind": "cuda", "count": 0, "error": "nvidia-smi: no driver"}), "no driver"),
-    ("run_active", set_in("active_runs", value=["20260101T000000Z-old"]), "20260101T000000Z-old"),
+    (
+        "run_active",
+        set_in("active_runs", value={"20260101T000000Z-old": "ada@desk, /x/train.yml"}),
+        "Z-old, started by ada@desk, /x",
+    ),
     ("runs_as_root", set_in("machine", "uid", value=0), "root"),
     ("machine_twice", set_in("machine", "identity", value="id-of-node0"), "node0, node1 are the same machine"),
 ]
@@ -220,7 +224,7 @@ def test_an_active_run_is_one_finding_with_all_its_nodes() -> None:
     plan = plan_of(3)
     prints = fingerprints(plan)
     for node in ("node0", "node2"):
-        prints[node]["active_runs"] = ["old"]
+        prints[node]["active_runs"] = {"old": ""}
     (finding,) = rules_preflight.examine(plan, prints)
     assert (finding.id, finding.hosts) == ("run_active", ("node0", "node2"))
     assert "gpufleet_run_id=old" in finding.remedy
