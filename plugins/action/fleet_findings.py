@@ -68,7 +68,10 @@ class ActionModule(FleetAction):
         return {
             **judgement(findings, judged.evidence, secrets),
             "changed": bool(judged.record),
-            "plan": _completed(plan, judged.evidence["fingerprints"]),
+            "plan": {
+                **_completed(plan, judged.evidence["fingerprints"]),
+                "data": rules_data.agreed(judged.evidence["fingerprints"]),
+            },
         }
 
 

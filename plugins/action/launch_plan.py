@@ -21,9 +21,11 @@ from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     launch_plan,
     plan_checks,
+    rerun,
     settings,
     training_config,
 )
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import KEPT, ArtifactError, ArtifactStore
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.config_difference import Unreadable
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
@@ -71,7 +73,10 @@ class ActionModule(FleetAction):
         variables = {node: self.variables(task_vars, node, names) for node in nodes}
         for known in variables.values():
             known.setdefault("axolotl_address", known.get("ansible_host"))
-        values, findings = settings.read(variables, needed)
+        store = self.store(task_vars)
+        record, findings = _recorded_run(variables, store) if not needed else ({}, [])
+        values, wrong = settings.read(variables, needed)
+        findings += wrong
         playing = set(task_vars.get("ansible_play_hosts_all", nodes))
         if not playing & set(nodes):
             findings.append(limited(nodes))
@@ -84,14 +89,39 @@ class ActionModule(FleetAction):
         if verb in WHOLE_FLEET and left_out:
             findings.append(limited(left_out))
         findings += _doca_key(values[nodes[0]])
-        cache = str(self.store(task_vars).folder)
-        files, wrong = _controller_files(values[nodes[0]], cache, compiled=verb != "provision")
+        files, wrong = _controller_files(values[nodes[0]], str(store.folder), compiled=verb != "provision")
         findings += wrong
         if findings:
             return None, findings
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}" if verb == "launch" else ""
         writer = next(node for node in nodes if node in playing)
-        return launch_plan.build(values, files, run_id, writer), []
+        plan = launch_plan.build(values, files, run_id, writer)
+        plan[rerun.SETTINGS] = rerun.defining(variables[nodes[0]])
+        if record:
+            plan["rerun"] = {"run_id": record["run_id"], "data": record.get("data", {})}
+            findings = list(rerun.differences(record, plan))
+        return (None if findings else plan), findings
+
+
+def _recorded_run(
+    variables: dict[str, dict[str, Any]], store: ArtifactStore
+) -> tuple[Mapping[str, Any], list[Finding]]:
+    """The plan of the run that is to be run again; what defines that run then stands in `variables`."""
+    run_id = str(next(iter(variables.values())).get("rerun") or "")
+    if not run_id:
+        return {}, []
+    folder = store.run_folder(os.path.basename(run_id))
+    try:
+        record = store.read(folder / "plan.json")
+        kept = folder / KEPT / os.path.basename(str(record.get(rerun.SETTINGS, {}).get("axolotl_config")))
+        for node, known in variables.items():
+            config = str(kept if kept.exists() else known.get("axolotl_config") or "")
+            variables[node] = rerun.variables(known, record, config)
+    except (ArtifactError, rerun.NoRecord) as error:
+        remedy = "correct rerun, or gpufleet_artifacts_dir; status names the runs that nodes know"
+        expected = f"the record of run {run_id}"
+        return {}, [Finding("rerun_unknown", (), expected, str(error)[:300], remedy)]
+    return record, []
 
 
 def _recorded_nodes(values: Mapping[str, Values]) -> dict[str, Any]:

@@ -73,8 +73,11 @@ class ActionModule(FleetAction):
     def _announce(self, store: ArtifactStore, artifact: Mapping[str, Any]) -> None:
         """Show the plan before anything starts, and freeze it in the run's record."""
         display.display(report.plan_text(artifact["plan"]))
+        plan, run_id = artifact["plan"], artifact["run_id"]
         if not artifact["check"]:
-            store.write_json(store.run_folder(artifact["run_id"]) / "plan.json", artifact["plan"])
+            store.keep(run_id, plan["config"]["src"], plan["config"]["sha256"])
+            store.keep(run_id, plan["lock_path"], plan["lock_sha256"])
+            store.write_json(store.run_folder(run_id) / "plan.json", plan)
 
     def _close(self, store: ArtifactStore, path: Any, outcome: dict[str, Any]) -> dict[str, Any]:
         store.write_json(path, outcome)

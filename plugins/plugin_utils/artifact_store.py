@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.masking import mask_document
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node.files import replace_file
+
+KEPT = "files"
+"""Folder of a run's own copies of what it was launched with."""
 
 
 class ArtifactError(Exception):
@@ -44,6 +49,22 @@ class ArtifactStore:
 
     def write_json(self, path: Path, value: Any) -> None:
         self.write(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+    def keep(self, run_id: str, source: str, sha256: str) -> None:
+        """Keep a copy of a text that a run is launched with, so that it can be run again when that has changed.
+
+        One with secrets in it is not copied, and one that has changed already is not what the run gets.
+
+        Raises:
+            ArtifactError: it can't be written.
+        """
+        try:
+            content = Path(source).read_bytes()
+            text = content.decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return
+        if hashlib.sha256(content).hexdigest() == sha256 and mask_document(text) == text:
+            self.write(self.run_folder(run_id) / KEPT / Path(source).name, text)
 
     def write(self, path: Path, content: str) -> None:
         """Replace a file, so that neither a reader nor an interruption ever sees half of it.

@@ -81,7 +81,7 @@ _FOUND = """
     machine_twice memlock_low mtu_blackhole mtu_differs name_resolution nccl nccl_library nccl_settings
     neighbour_table node_address node_reaches_nobody node_unreachable_by_peers open_files os
     override_unknown package_edited packages pair_unreachable path_mtu prepared_damaged prepared_differs
-    prepared_missing prepared_stale probe_failed python release_damaged release_unfinished roce_gid_missing
+    prepared_missing prepared_stale probe_failed python release_damaged release_unfinished rerun_data roce_gid_missing
     runs_as_root shm_small source_edited storage_is_shared storage_not_shared storage_not_writable
     submodules torch torch_cuda training_file
 """

@@ -130,6 +130,7 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
         "overrides": fleet.overrides,
+        "secrets": sorted(fleet.secrets),
         # What one node's Axolotl is asked about the config
         "schema": {
             "overrides": training_config.flattened(fleet.overrides),

@@ -62,12 +62,12 @@ def differences(plan: Plan, fingerprints: Fingerprints) -> Iterator[Difference]:
 
 
 def agreed(fingerprints: Fingerprints) -> dict[str, str]:
-    """What all nodes have of the data, for the record: ``input NAME`` to digest, or commit in the Hub's cache."""
+    """What all nodes have of the data: name to digest, or to the commit in the Hub's cache."""
     held: dict[str, set[str]] = {}
     for fingerprint in fingerprints.values():
         for name, found in data_readings.inputs(fingerprint).items():
             held.setdefault(name, set()).add(found.revision or found.digest)
-    return {f"input {name}": min(values) for name, values in held.items() if len(values) == 1 and all(values)}
+    return {name: min(values) for name, values in held.items() if len(values) == 1 and all(values)}
 
 
 def informed(plan: Plan, here: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,4 +230,15 @@ def _held(found: Held) -> str:
     return f"what lies at {found.path}, {content(found.digest, found)}"
 
 
-RULES: tuple[Rule, ...] = (_training_file, _unreadable, _hub)
+def _as_recorded(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    """A run that is run again needs the data of that time."""
+    again = plan.get("rerun") or {}
+    now = agreed(fingerprints)
+    for name, digest in again.get("data", {}).items():
+        if name in now and now[name] != digest:
+            expected = f"{name} as in run {again['run_id']}: {digest[:12]}"
+            remedy = "bring that data back, or launch without rerun"
+            yield Finding("rerun_data", (), expected, now[name][:12], remedy)
+
+
+RULES: tuple[Rule, ...] = (_training_file, _unreadable, _hub, _as_recorded)

@@ -59,7 +59,8 @@ def compare(
     fingerprints = {node: fingerprints[node] for node in plan["nodes"] if node in fingerprints}
     first = [finding for rule in FIRST for finding in rule(plan, fingerprints)]
     table, agreed = rule_table.examine(rules_parity.ROWS, plan, fingerprints, first, recorded)
-    agreed = {**agreed, "": {**agreed.get("", {}), **rules_data.agreed(fingerprints)}}
+    data = {f"input {name}": value for name, value in rules_data.agreed(fingerprints).items()}
+    agreed = {**agreed, "": {**agreed.get("", {}), **data}}
     last = [finding for rule in LAST for finding in rule(plan, fingerprints)]
     return [*first, *table, *_config(plan, fingerprints, config), *last], agreed
 

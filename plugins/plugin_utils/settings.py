@@ -182,6 +182,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("axolotl_overrides", mapping, {}, "Config keys to override for this launch."),
     Setting("axolotl_environment", environment, {}, "Environment of the trainers; secrets belong in axolotl_secrets."),
     Setting("axolotl_secrets", environment, {}, "Secret environment of the trainers (HF_TOKEN ...); shown nowhere."),
+    Setting(
+        "rerun",
+        text,
+        "",
+        "Id of a run on record: code, config, overrides, launcher and environment are taken from there.",
+    ),
     # Parity
     Setting(
         "parity_reference",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fleet import LOCAL, Fleet
+from support.fleet import LOCAL, PROJECT, Fleet
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launchers
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_job import Job
@@ -134,3 +134,27 @@ def test_accelerate_that_trains_alone_is_no_pass(fleet: Fleet) -> None:
     environment = {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     outcome = fleet.run("launch", axolotl_launcher="accelerate", axolotl_environment=environment)
     assert (outcome.rc != 0, outcome.artifact["verdict"]) == (True, "fail")
+
+
+def test_a_run_is_run_again_from_its_record(fleet: Fleet, tmp_path: Path) -> None:
+    overrides = {"max_steps": 2, "learning_rate": 0.01}
+    first = fleet.run("launch", axolotl_overrides=overrides, axolotl_launcher="torchrun_legacy")
+    assert first.rc == 0, first.stdout
+    record = first.artifact["plan"]
+    assert list(record["data"]) == ["model", "data.jsonl"]
+    changed = tmp_path / "tiny.yml"
+    changed.write_text((PROJECT / "configs" / "tiny.yml").read_text() + "weight_decay: 0.5\n")
+
+    again = fleet.run("launch", rerun=first.artifact["run_id"], axolotl_config=str(changed))
+    assert again.rc == 0, again.stdout
+    assert again.artifact["run_id"] != first.artifact["run_id"]
+    assert again.artifact["evidence"]["losses"] == first.artifact["evidence"]["losses"]
+    for node, part in again.artifact["plan"]["nodes"].items():
+        assert part["start"]["argv"] == record["nodes"][node]["start"]["argv"]
+        assert part["start"]["environment"] == record["nodes"][node]["start"]["environment"]
+
+
+@pytest.mark.parametrize("run_id", ["20260101T000000Z-none", "../../etc"])
+def test_a_run_without_record_is_not_run_again(bare_fleet: Fleet, run_id: str) -> None:
+    outcome = bare_fleet.run("launch", rerun=run_id)
+    assert (outcome.rc != 0, outcome.errors) == (True, ["rerun_unknown"])

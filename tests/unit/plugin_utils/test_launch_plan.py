@@ -106,7 +106,7 @@ def test_the_plan_of_two_nodes() -> None:
         assert start["work_dir"] == start["environment"]["HOME"] == "/opt/axolotl/work"
     text = json.dumps(plan)
     assert "s3cr3t" not in text
-    assert "HF_TOKEN" not in text
+    assert plan["secrets"] == ["HF_TOKEN"]
 
 
 def test_what_one_node_is_asked_about_the_config() -> None:

@@ -123,6 +123,7 @@ BAD = [
     ("axolotl_storage", "nfs"),
     ("axolotl_launcher", "mpirun"),
     ("axolotl_rendezvous", "etcd"),
+    ("rerun", ["x"]),
     ("axolotl_max_restarts", -1),
     ("axolotl_launcher", ["torchrun"]),
     ("axolotl_master_port", 80),
