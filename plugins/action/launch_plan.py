@@ -23,6 +23,7 @@ from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
     plan_checks,
     rerun,
     settings,
+    smoke_run,
     training_config,
 )
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import KEPT, ArtifactError, ArtifactStore
@@ -97,10 +98,21 @@ class ActionModule(FleetAction):
         writer = next(node for node in nodes if node in playing)
         plan = launch_plan.build(values, files, run_id, writer)
         plan[rerun.SETTINGS] = rerun.defining(variables[nodes[0]])
+        if verb == "launch":
+            findings = smoke_run.demanded(plan, _smoke_runs(store), values[nodes[0]].require_smoke, time.time())
         if record:
             plan["rerun"] = {"run_id": record["run_id"], "data": record.get("data", {})}
-            findings = list(rerun.differences(record, plan))
+            findings = [*findings, *rerun.differences(record, plan)]
         return (None if findings else plan), findings
+
+
+def _smoke_runs(store: ArtifactStore) -> list[Mapping[str, Any]]:
+    """Records of the smoke runs that passed; a damaged file counts as none."""
+    try:
+        runs = store.read(store.smoke_path()).get("passed") if store.smoke_path().exists() else None
+    except ArtifactError:
+        return []
+    return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
 
 
 def _recorded_run(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 from ansible.utils.display import Display
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.node import processes
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import report, verdict
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import report, smoke_run, verdict
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.artifact_store import ArtifactError, ArtifactStore
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.findings import Finding
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.fleet_action import FleetAction
 
 display = Display()
+MOST_SMOKE_RUNS = 100
+"""That are remembered: of as many fleets, configs and releases."""
 COLOURS = {verdict.PASS: "bright green", verdict.FAIL: "bright red"}
 
 
@@ -83,6 +86,10 @@ class ActionModule(FleetAction):
         store.write_json(path, outcome)
         if outcome["verb"] == "launch" and outcome["evidence"].get("outcomes"):
             store.write(store.run_folder(outcome["run_id"]) / "report.md", report.markdown(outcome))
+        if outcome["verb"] == "launch" and verdict.is_go(outcome):
+            known = store.read(store.smoke_path()).get("passed", []) if store.smoke_path().exists() else []
+            passed = [*known[-MOST_SMOKE_RUNS:], smoke_run.passed(outcome["plan"], time.time())]
+            store.write_json(store.smoke_path(), {"passed": passed})
         display.display(verdict.text(outcome), color=COLOURS[outcome["verdict"]])
         failed = outcome["verdict"] == verdict.FAIL
         return {"changed": False, "failed": failed, "msg": verdict.line(outcome), "artifact": str(path)}

@@ -30,6 +30,9 @@ class ArtifactStore:
     def verdict_path(self, verb: str) -> Path:
         return self.folder / f"{verb}.json"
 
+    def smoke_path(self) -> Path:
+        return self.folder / "smoke.json"
+
     def run_folder(self, run_id: str) -> Path:
         return self.folder / run_id
 

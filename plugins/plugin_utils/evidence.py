@@ -168,6 +168,7 @@ def recorded_plan(nodes: Mapping[str, Node]) -> dict[str, Any]:
         "watch_port": plan["watch_port"],
         "expected_tokens": plan["expected_tokens"],
         "accelerator": plan["accelerator"],
+        "smoke": bool(plan.get("smoke")),
         "nproc_per_node": plan["nproc_per_node"],
         "nnodes": len(run["fleet"]),
         "world_size": len(run["fleet"]) * plan["nproc_per_node"],

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.node_paths import NodePaths
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core.release_name import release_id
 
-from . import launchers, peers, training_config, training_inputs
+from . import launchers, peers, smoke_run, training_config, training_inputs
 from .launcher_job import Job
 from .override_options import override_options
 from .settings import Values
@@ -84,7 +84,8 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         fleet.torch_backend,
     )
     peer_addresses, peer_names = peers.addresses(values)
-    options = override_options(fleet.overrides)
+    overrides = smoke_run.overrides(fleet.overrides, run_id) if fleet["smoke"] else fleet.overrides
+    options = override_options(overrides)
     plan: dict[str, Any] = {
         "run_id": run_id,
         "launched_by": files.account,
@@ -129,11 +130,12 @@ def build(values: Mapping[str, Values], files: ControllerFiles, run_id: str, wri
         "nnodes": len(order),
         "nproc_per_node": fleet.nproc_per_node,
         "world_size": len(order) * fleet.nproc_per_node,
-        "overrides": fleet.overrides,
+        "overrides": overrides,
+        "smoke": fleet["smoke"],
         "secrets": sorted(fleet.secrets),
         # What one node's Axolotl is asked about the config
         "schema": {
-            "overrides": training_config.flattened(fleet.overrides),
+            "overrides": training_config.flattened(overrides),
             "world_size": len(order) * fleet.nproc_per_node,
         },
         "override_options": options,
@@ -267,6 +269,7 @@ def _environment(known: Values, paths: NodePaths) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PATH": TRAINER_PATH,
+        **(smoke_run.VERBOSE if known["smoke"] and known.accelerator == "cuda" else {}),
         **known.environment,
     }
 
@@ -293,6 +296,7 @@ def _start(node: str, known: Values, plan: dict[str, Any], part: dict[str, Any],
         "fleet": order,
         "release_id": plan["release_id"],
         "launched_by": plan["launched_by"],
+        "smoke": plan["smoke"],
         "nproc_per_node": plan["nproc_per_node"],
         "head_address": plan["head_address"],
         "master_port": plan["master_port"],

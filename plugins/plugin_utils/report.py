@@ -73,6 +73,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         f" world size {plan['world_size']}; {plan['launcher']}, {plan['rendezvous']} rendezvous at"
         f" {plan['head_address']}:{plan['master_port']}; release {plan['release_id']}"
     ]
+    if plan.get("smoke"):
+        lines.append(f"  a smoke run of {plan['overrides']['max_steps']} steps, into {plan['overrides']['output_dir']}")
     if plan.get("launcher_reason"):
         lines.append(f"  {plan['launcher']}, {plan['launcher_reason']}")
     lines += [f"  {note}" for note in plan.get("notes", [])]

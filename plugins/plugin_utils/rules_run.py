@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .findings import WARNING, Finding, names
+from .smoke_run import STEPS
 
 Plan = Mapping[str, Any]
 Evidence = Mapping[str, Any]
@@ -112,6 +113,16 @@ def _rng_states(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("checkpoint_partial", (), f"{newest} has a random state of every rank", found, remedy, WARNING)
 
 
+def _smoke(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    """A smoke run is to show that checkpoints are written, too."""
+    if not plan.get("smoke") or evidence["first_failure"] or "stopped" in evidence["outcomes"].values():
+        return
+    wanted = f"checkpoint-{STEPS}"
+    if not any(wanted in found for found in evidence["checkpoints"].values()):
+        remedy = "see the end of the trainers' logs; a config with save_strategy: no writes none"
+        yield Finding("smoke_checkpoint", (), f"{wanted} of the smoke run", "no node has it", remedy)
+
+
 def _number(checkpoint: str) -> int:
     digits = checkpoint.rpartition("-")[2]
     return int(digits) if digits.isdigit() else -1
@@ -123,7 +134,7 @@ def _orphans(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("processes_left", (node,), "no process of the run is left", found, "run stop")
 
 
-RULES: tuple[Rule, ...] = (_ended_well, _one_world, _losses, _tokens, _rng_states, _orphans)
+RULES: tuple[Rule, ...] = (_ended_well, _one_world, _losses, _tokens, _rng_states, _smoke, _orphans)
 
 
 def supervised(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

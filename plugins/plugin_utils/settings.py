@@ -188,6 +188,13 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Id of a run on record: code, config, overrides, launcher and environment are taken from there.",
     ),
+    Setting("smoke", flag, False, "Whether launch makes a smoke run: two steps, apart from the training's own output."),
+    Setting(
+        "axolotl_require_smoke",
+        whole(0, 8760),
+        0,
+        "Hours within which a smoke run of this release and config must have passed; 0: none is demanded.",
+    ),
     # Parity
     Setting(
         "parity_reference",

@@ -53,6 +53,12 @@ def closed(artifact: Mapping[str, Any], unfinished: bool = False) -> dict[str, A
     return {**artifact, "verdict": FAIL if errors(findings) else PASS, "unfinished": unfinished}
 
 
+def is_go(artifact: Mapping[str, Any]) -> bool:
+    """Whether it is the verdict of a smoke run that has shown that the training can be launched."""
+    smoke = (artifact["plan"] or {}).get("smoke")
+    return bool(smoke) and artifact["verdict"] == PASS and not (artifact["unfinished"] or artifact["check"])
+
+
 def line(artifact: Mapping[str, Any]) -> str:
     """The verdict in one line."""
     findings = [Finding.from_dict(finding) for finding in artifact["findings"]]
@@ -81,6 +87,8 @@ def line(artifact: Mapping[str, Any]) -> str:
         parts.append(f"{waived} waived")
     if artifact["unfinished"]:
         parts.append("not finished")
+    elif artifact["verb"] == "launch" and (artifact["plan"] or {}).get("smoke"):
+        parts.append("smoke run: go" if is_go(artifact) else "smoke run: no-go")
     return "; ".join(parts)
 
 

@@ -64,7 +64,9 @@ def settings_by_group() -> dict[str, list[str]]:
     """Names of the settings under the comment that groups them in the code."""
     groups: dict[str, list[str]] = {}
     source = (PROJECT / "plugins/plugin_utils/settings.py").read_text().partition("\nSETTINGS")[2]
-    names = r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband|parity|training_files)_\w+|rerun)\","
+    names = (
+        r"^    # (?P<group>.+)$|\"(?P<name>(?:axolotl|gpufleet|infiniband|parity|training_files)_\w+|rerun|smoke)\","
+    )
     for match in re.finditer(names, source, re.MULTILINE):
         if match["group"]:
             groups[match["group"]] = []

@@ -24,7 +24,7 @@ _SUSPICIOUS = re.compile(rf"(?:hf|sk|ghp|github_pat)[_-]|@|{SECRET_NAME.pattern}
 _ASSIGNMENT = re.compile(
     r"(?<![\w.-])(?P<name>(?:(?P<option>--)|[\w.-]{0,64}?)(?:[\w.-]{0,64}?)(?:"
     + SECRET_NAME.pattern
-    + r")[\w.-]{0,64}['\"]?(?:\s{0,8}[:=]\s{0,8}|(?(option)\s{1,8}|(?!)))['\"]?)(?P<value>[^\s'\",}]+)",
+    + r")[\w.-]{0,64}['\"]?(?:\s{0,8}[:=](?!=)\s{0,8}|(?(option)\s{1,8}|(?!)))['\"]?)(?P<value>[^\s'\",}]+)",
     re.IGNORECASE,
 )
 
@@ -38,7 +38,9 @@ def is_secret_name(name: str) -> bool:
     return bool(SECRET_NAME.search(name)) and not _HARMLESS.search(name)
 
 
-_HARMLESS = re.compile(r"tokeniz|tokens|(?:pad|bos|eos|unk|sep|cls|mask)_token|token_(?:id|type)", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"tokeniz|tokens|tiktoken|(?:pad|bos|eos|unk|sep|cls|mask)_token|token_(?:id|type)", re.IGNORECASE
+)
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

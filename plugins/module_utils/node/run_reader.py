@@ -22,6 +22,7 @@ _PLAN = (
     "config",
     "machine",
     "accelerator",
+    "smoke",
 )
 
 

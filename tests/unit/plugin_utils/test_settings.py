@@ -124,6 +124,8 @@ BAD = [
     ("axolotl_launcher", "mpirun"),
     ("axolotl_rendezvous", "etcd"),
     ("rerun", ["x"]),
+    ("smoke", "maybe"),
+    ("axolotl_require_smoke", -1),
     ("axolotl_max_restarts", -1),
     ("axolotl_launcher", ["torchrun"]),
     ("axolotl_master_port", 80),

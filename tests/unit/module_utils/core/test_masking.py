@@ -98,6 +98,8 @@ def test_what_looks_like_a_credential_is_masked(text: str) -> None:
         "see https://example.org/docs?a=b",
         "file:///srv/axolotl.git",
         "hf_short",
+        "tiktoken==0.14.0",
+        "some-token==1.0",
         "learning_rate: 0.001",
     ],
 )
