@@ -158,3 +158,17 @@ def test_a_run_is_run_again_from_its_record(fleet: Fleet, tmp_path: Path) -> Non
 def test_a_run_without_record_is_not_run_again(bare_fleet: Fleet, run_id: str) -> None:
     outcome = bare_fleet.run("launch", rerun=run_id)
     assert (outcome.rc != 0, outcome.errors) == (True, ["rerun_unknown"])
+
+
+def test_a_smoke_run_says_go_and_is_demanded(fleet: Fleet) -> None:
+    refused = fleet.run("launch", axolotl_require_smoke=24)
+    assert (refused.rc != 0, refused.errors) == (True, ["smoke_missing"])
+    outcome = fleet.run("launch", smoke=True)
+    assert outcome.rc == 0, outcome.stdout
+    assert "smoke run: go" in outcome.stdout
+    assert (outcome.artifact["evidence"]["step"], len(outcome.artifact["evidence"]["losses"])) == (2, 2)
+    assert outcome.artifact["evidence"]["checkpoints"]["node1"]["checkpoint-2"] == ["rng_state_1.pth"]
+    for node in ("node0", "node1"):
+        assert list((LOCAL / node / "work" / "smoke").iterdir()) == []
+    granted = fleet.run("launch", "--check", axolotl_require_smoke=24)
+    assert granted.rc == 0, granted.stdout
