@@ -25,6 +25,7 @@ from .shape import (
     mapping,
     one_of,
     optional,
+    pair,
     quantity,
     record,
     sequence,
@@ -165,7 +166,7 @@ FINGERPRINT = record(
     ),
     release=_RELEASE,
     config=record(path=TEXT, sha256=TEXT_OR_NONE, content=TEXT_OR_NONE, elsewhere=TEXT_OR_NONE, error=TEXT_OR_NONE),
-    schema=record(keys=optional(mapping(_TEXTS)), refused=sequence(_TEXTS), foreign_plugins=_TEXTS, error=TEXT_OR_NONE),
+    schema=record(keys=optional(mapping(_TEXTS)), refused=sequence(pair), foreign_plugins=_TEXTS, error=TEXT_OR_NONE),
     base_model=record(
         layers=_TEXTS, classes=_TEXTS, bytes=_COUNT_OR_NONE, parameters=_COUNT_OR_NONE, error=TEXT_OR_NONE
     ),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong with the config itself: what Axolotl would refuse, what it would drop, and what needs other storage.
 
-Fingerprints and config are others' text: a value of another kind than it should be counts as one that is not there.
+A config is somebody's text: a value of another kind than Axolotl takes counts as one that is not there.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ RENAMED: Mapping[str, str] = {
     "train_batch_size": "micro_batch_size",
 }
 """Names of transformers (TrainingArguments), TRL, PEFT and DeepSpeed, to Axolotl's for the same."""
+NOTHING: Mapping[str, Any] = {"keys": None, "refused": [], "foreign_plugins": []}
+"""What an Axolotl says that was not asked."""
 NEAR = 0.75
 """Likeness from which a known key is taken to be the one that was meant (difflib: 1 is the same)."""
 MOST_LOOKED_UP = 20
@@ -55,17 +57,15 @@ class Unknown(NamedTuple):
 
 def schema(plan: Plan, fingerprints: Fingerprints) -> Mapping[str, Any]:
     """What the head's Axolotl says; nothing where it was asked about another config."""
-    head = fingerprints.get(plan["head"], {})
-    same = training_config.section(head, "config").get("sha256") == plan["config"]["sha256"]
-    return training_config.section(head, "schema") if same else {}
+    head = fingerprints.get(plan["head"])
+    return head["schema"] if head and head["config"]["sha256"] == plan["config"]["sha256"] else NOTHING
 
 
 def refusals(plan: Plan, fingerprints: Fingerprints) -> list[str]:
     """What Axolotl refuses, each as a sentence."""
-    said = schema(plan, fingerprints).get("refused")
-    pairs = [item for item in said if isinstance(item, list) and len(item) == 2] if isinstance(said, list) else []
     sentences = [
-        (one_line(str(key), 80), one_line(str(message)).removeprefix("Value error, ")) for key, message in pairs
+        (one_line(key, 80), one_line(message).removeprefix("Value error, "))
+        for key, message in schema(plan, fingerprints)["refused"]
     ]
     return [f"{key}: {message}" if key else message for key, message in sentences]
 
@@ -92,11 +92,10 @@ def _unknown(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 
 def _unknown_keys(plan: Plan, fingerprints: Fingerprints) -> Iterator[Unknown]:
     said = schema(plan, fingerprints)
-    listed = training_config.section(said, "keys")
-    known = {place: {str(name) for name in keys} for place, keys in listed.items() if isinstance(keys, list)}
+    known = {place: set(keys) for place, keys in (said["keys"] or {}).items()}
     if not known.get(""):
         return
-    if said.get("foreign_plugins"):  # whose keys stand beside Axolotl's
+    if said["foreign_plugins"]:  # whose keys stand beside Axolotl's
         known[""] |= set(training_config.of(plan))
     refused = _unknown_options(plan, fingerprints)
     looked_up = 0
@@ -109,8 +108,8 @@ def _unknown_keys(plan: Plan, fingerprints: Fingerprints) -> Iterator[Unknown]:
 
 
 def _unknown_options(plan: Plan, fingerprints: Fingerprints) -> set[str]:
-    options = training_config.section(fingerprints.get(plan["head"], {}), "release").get("unknown_options")
-    return {str(option).lstrip("-") for option in options} if isinstance(options, list) else set()
+    head = fingerprints.get(plan["head"])
+    return {option.lstrip("-") for option in head["release"]["unknown_options"]} if head else set()
 
 
 def _dropped(
@@ -199,8 +198,8 @@ def _is_below(path: str, folder: str) -> bool:
 def _accelerate(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     nodes_of: dict[str, list[str]] = {}
     for node, fingerprint in fingerprints.items():
-        path = training_config.section(fingerprint, "accelerate").get("default_config")
-        if isinstance(path, str):
+        path = fingerprint["accelerate"]["default_config"]
+        if path:
             nodes_of.setdefault(one_line(path), []).append(node)
     # Where nodes have roots of their own, each has another path.
     if nodes_of:

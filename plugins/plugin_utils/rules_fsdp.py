@@ -49,14 +49,11 @@ class Model(NamedTuple):
 
 def base_model(plan: Plan, fingerprints: Fingerprints) -> Model:
     """What the head said of the model; empty where it could not be read."""
-    said = training_config.section(fingerprints.get(plan["head"], {}), "base_model")
-    layers, classes = (said.get(name) for name in ("layers", "classes"))
-    return Model(
-        [one_line(str(name), 80) for name in layers] if isinstance(layers, list) else [],
-        [one_line(str(name), 80) for name in classes] if isinstance(classes, list) else [],
-        training_config.number(said.get("bytes")) or 0,
-        training_config.number(said.get("parameters")) or 0,
-    )
+    if plan["head"] not in fingerprints:
+        return Model([], [], 0, 0)
+    said = fingerprints[plan["head"]]["base_model"]
+    layers, classes = ([one_line(name, 80) for name in said[kind]] for kind in ("layers", "classes"))
+    return Model(layers, classes, said["bytes"] or 0, said["parameters"] or 0)
 
 
 def _version(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
@@ -161,31 +158,25 @@ def _trained_bytes(plan: Plan, model: Model) -> int:
 
 def _memory(needs: Mapping[str, int], fingerprints: Fingerprints, purpose: str, remedy: str) -> Iterator[Finding]:
     """An error for machines that have too little, a warning for those where something else has it now."""
+    known = {node: fingerprints[node] for node in needs if node in fingerprints}
     on_machine: dict[str, int] = {}
-    for node, need in needs.items():
-        machine = _machine(fingerprints, node)
-        on_machine[machine] = on_machine.get(machine, 0) + need
+    for node, found in known.items():
+        machine = found["machine"]["identity"]
+        on_machine[machine] = on_machine.get(machine, 0) + needs[node]
     small: dict[str, str] = {}
     full: dict[str, str] = {}
-    for node in needs:
-        room = training_config.section(fingerprints.get(node, {}), "room")
-        memory = training_config.section(room, "memory")
-        total, available = (training_config.number(memory.get(name)) for name in ("total_bytes", "available_bytes"))
-        need = on_machine[_machine(fingerprints, node)]
-        if total and need > total:
-            small[node] = amount(total)
-        elif total and available and need > available:
-            full[node] = f"{amount(available)} available of {amount(total)}"
+    for node, found in known.items():
+        memory, need = found["room"]["memory"], on_machine[found["machine"]["identity"]]
+        if memory and need > memory["total_bytes"]:
+            small[node] = amount(memory["total_bytes"])
+        elif memory and need > memory["available_bytes"]:
+            full[node] = f"{amount(memory['available_bytes'])} available of {amount(memory['total_bytes'])}"
     expected = f"{amount(max(on_machine.values(), default=0))} of main memory {purpose}"
     if small:
         yield Finding("fsdp_memory", tuple(small), expected, examples(small), remedy)
     if full:
         remedy = f"see what uses the memory there (ps -e -o rss,args --sort=-rss); or {remedy}"
         yield Finding("fsdp_memory", tuple(full), expected, examples(full), remedy, WARNING)
-
-
-def _machine(fingerprints: Fingerprints, node: str) -> str:
-    return str(training_config.section(fingerprints.get(node, {}), "machine").get("identity"))
 
 
 def unsharded(plan: Plan, fingerprints: Fingerprints) -> str:

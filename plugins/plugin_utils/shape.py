@@ -57,6 +57,12 @@ def interface_address(value: Any) -> str | None:
     return address(found) if prefix.isdecimal() else ""
 
 
+def pair(value: Any) -> str | None:
+    """A list of two texts."""
+    fits = isinstance(value, list) and len(value) == 2 and all(isinstance(item, str) for item in value)
+    return None if fits else ""
+
+
 def one_of(*values: Any) -> Check:
     """One of a few values."""
     return lambda value: None if value in values else ""
