@@ -5,7 +5,7 @@ BIN := .venv/bin
 LINTERS := lint-ruff lint-mypy lint-yaml lint-ansible lint-changelog lint-sanity
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo hosts hosts-down test test-hosts bench-parity bench-launch lint clean $(LINTERS)
+.PHONY: help setup demo hosts hosts-down test test-hosts test-launchers bench-parity bench-launch lint clean $(LINTERS)
 
 help: ## Say what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ test: setup lint ## Run every check: lint, then the unit, integration and host t
 test-hosts: setup ## Run the tests on real hosts alone: bring them up, try everything, take them down
 	@$(BIN)/python -m tools.hosts check
 	@$(BIN)/pytest tests/hosts
+
+test-launchers: setup ## Run every launcher with the real Axolotl: on this machine, then on real hosts
+	@$(BIN)/python -m tools.hosts check
+	@$(BIN)/pytest tests/integration/test_launchers.py tests/hosts/test_molecule.py
 
 bench-parity: setup ## Print what parity costs, as ratios
 	@$(BIN)/python -m tests.benchmarks.digest
