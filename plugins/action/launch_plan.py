@@ -59,7 +59,6 @@ class ActionModule(FleetAction):
         plan, findings = self._plan(verb, task_vars)
         if plan:
             plan["artifacts_dir"] = str(self.store(task_vars).folder)
-            plan["config"]["values"] = mask_all(plan["config"]["values"], self.secrets(task_vars))
         return {"changed": False, "plan": plan, "findings": [finding.as_dict() for finding in findings]}
 
     def _plan(self, verb: str, task_vars: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[Finding]]:
@@ -97,6 +96,7 @@ class ActionModule(FleetAction):
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}" if verb == "launch" else ""
         writer = next(node for node in nodes if node in playing)
         plan = launch_plan.build(values, files, run_id, writer)
+        plan["config"]["values"] = mask_all(plan["config"]["values"], self.secrets(task_vars))
         plan[rerun.SETTINGS] = rerun.defining(variables[nodes[0]])
         if verb == "launch":
             findings = smoke_run.demanded(plan, _smoke_runs(store), values[nodes[0]].require_smoke, time.time())
