@@ -11,10 +11,14 @@ them spoke for all.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Node = Mapping[str, Any]
+
+_GAVE_UP = "torch.distributed.elastic.rendezvous."
+"""What the errors of torchrun's rendezvous are called (torch/distributed/elastic/rendezvous/api.py)."""
 
 
 def joined_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapping[str, str]) -> list[list[int]]:
@@ -24,7 +28,7 @@ def joined_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: M
     where every node then trains alone.
 
     Args:
-        plan: the launch plan (master_port, watch_port, nproc_per_node, nodes).
+        plan: the launch plan (rendezvous, master_port, watch_port, nproc_per_node, nodes).
         nodes: node to its evidence.
         machines: node to the machine it is on; loopback addresses mean something within one machine only.
 
@@ -67,9 +71,20 @@ def separate_worlds(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[
     return [_all_ranks(plan, {node: evidence}) for node, evidence in nodes.items()]
 
 
-def _all_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[int]:
+def ranks_of(plan: Mapping[str, Any], node: str, evidence: Node) -> list[int]:
+    """The global ranks of a node's trainers: as read from them, and not as planned, where that could be done.
+
+    With c10d nothing else tells them, since torchrun gives the ranks out as it likes.
+    """
+    seen = evidence["run"]["state"].get("ranks")
+    if seen or plan["rendezvous"] == "c10d":
+        return list(seen or [])
     size = plan["nproc_per_node"]
-    return [plan["nodes"][node]["rank"] * size + local for node in nodes for local in range(size)]
+    return [plan["nodes"][node]["rank"] * size + local for local in range(size)]
+
+
+def _all_ranks(plan: Mapping[str, Any], nodes: Mapping[str, Node]) -> list[int]:
+    return [rank for node, evidence in nodes.items() for rank in ranks_of(plan, node, evidence)]
 
 
 def _join(group_of: dict[int, set[int]], one: int, other: int) -> None:
@@ -103,9 +118,10 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
 
     Returns:
         world_size and ranks_seen (of the largest world), worlds, losses (as logged on the first node that has some),
-        nodes_with_losses, step and total_steps, first_tokens_total, transport; per node outcomes, exit_codes,
-        started_at and started_late (seconds after the time at which all were to start); first_failure, checkpoints,
-        alive (pids per node). Left out nodes are simply absent.
+        nodes_with_losses, step and total_steps, first_tokens_total, transport; per node ranks, restarts, outcomes,
+        exit_codes, started_at and started_late (seconds after the time at which all were to start); unmet (nodes to
+        where they waited for the others in vain), first_failure, checkpoints, alive (pids per node). Left out nodes are
+        simply absent.
     """
     speaking = [node for node in plan["nodes"] if node in nodes and nodes[node]["log"]["loss_count"]]
     worlds = joined_ranks(plan, nodes, machines) if len(speaking) < 2 else separate_worlds(plan, nodes)
@@ -116,6 +132,9 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
         "world_size": len(worlds[0]) if worlds else 0,
         "ranks_seen": worlds[0] if worlds else [],
         "worlds": worlds,
+        "ranks": {node: ranks_of(plan, node, evidence) for node, evidence in nodes.items()},
+        "restarts": {node: state["restarts"] for node, state in states.items() if state.get("restarts")},
+        "unmet": _unmet(nodes),
         "losses": log.get("losses", []),
         "first_not_finite": log.get("first_not_finite", 0),
         "nodes_with_losses": speaking,
@@ -133,6 +152,21 @@ def summarise(plan: Mapping[str, Any], nodes: Mapping[str, Node], machines: Mapp
             node: evidence["run"]["processes"] for node, evidence in nodes.items() if evidence["run"]["processes"]
         },
     }
+
+
+def _unmet(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Where nodes waited for each other in vain, by c10d: nodes without trainers, once one of them has given up."""
+    waited = {node: evidence for node, evidence in nodes.items() if not evidence["run"]["state"].get("ranks")}
+    said = [line for evidence in waited.values() for line in evidence["log"]["errors"]]
+    if not any(_GAVE_UP in line for line in said):
+        return {}
+    return {node: _meeting_point(evidence["run"]["plan"]["argv"]) for node, evidence in waited.items()}
+
+
+def _meeting_point(argv: Sequence[str]) -> str:
+    """Endpoint and id of a command."""
+    values = dict(itertools.pairwise(argv))
+    return f"{values.get('--rdzv-endpoint')} with id {values.get('--rdzv-id')}"
 
 
 def first_failure(nodes: Mapping[str, Node]) -> dict[str, Any] | None:
@@ -164,6 +198,8 @@ def recorded_plan(nodes: Mapping[str, Node]) -> dict[str, Any]:
     return {
         "run_id": run["run_id"],
         "release_id": plan["release_id"],
+        "rendezvous": plan.get("rendezvous"),
+        "rendezvous_timeout": plan.get("rendezvous_timeout"),
         "master_port": plan["master_port"],
         "watch_port": plan["watch_port"],
         "expected_tokens": plan["expected_tokens"],
@@ -194,6 +230,7 @@ def node_states(nodes: Mapping[str, Node]) -> dict[str, dict[str, Any]]:
     return {
         node: {
             "rank": evidence["run"]["node_rank"],
+            "ranks": evidence["run"]["state"].get("ranks", []),
             "phase": evidence["run"]["state"].get("phase"),
             "outcome": evidence["run"]["state"].get("outcome"),
             "reason": evidence["run"]["state"].get("reason"),

@@ -16,12 +16,20 @@ def chosen(plan: Plan, fingerprints: Fingerprints) -> dict[str, Any]:
     if plan["launcher"] != launchers.AUTO:
         return {**plan, "launcher_reason": ""}
     fabric = data_network.fabric(plan, fingerprints)
-    if any(fabric.usable.values()):
+    head = fingerprints.get(plan["head"])
+    if head and launchers.OPTION in head["release"]["unknown_options"]:
+        name, reason = "torchrun_legacy", f"this commit's axolotl train has no {launchers.OPTION}"
+    elif plan["rendezvous"] == "c10d":
+        name, reason = "torchrun", "axolotl_rendezvous is c10d"
+    elif any(fabric.usable.values()):
         name, reason = "torchrun", f"the training goes over {fabric.name}"
     else:
         name, reason = "accelerate", "the training goes over plain Ethernet"
     nodes = {
-        node: {**part, "start": {**part["start"], **launchers.start(name, launch_plan.job(plan, part))}}
+        node: {
+            **part,
+            "start": {**part["start"], "launcher": name, **launchers.start(name, launch_plan.job(plan, part))},
+        }
         if part["start"]
         else part
         for node, part in plan["nodes"].items()

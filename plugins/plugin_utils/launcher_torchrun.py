@@ -43,12 +43,14 @@ def options(job: Job) -> list[str]:
     """torchrun's own options (torch/distributed/run.py).
 
     A static rendezvous alone honours the node's rank; c10d ranks the nodes as they come, so it is given none. Who holds
-    the store is said too, since torchrun would else guess it from host names.
+    the store is said too, since torchrun would else guess it from host names; and each node's address, since all
+    trainers meet at that of rank 0, for which torchrun would take the host's own name: 127.0.1.1 on Debian.
     """
     nodes, processes = ["--nnodes", str(job.nnodes)], ["--nproc-per-node", str(job.nproc_per_node)]
     if job.rendezvous == "static":
         where = ["--master-addr", job.head_address, "--master-port", str(job.master_port)]
         return [*nodes, "--node-rank", str(job.node_rank), *processes, *where]
+    seconds = job.rendezvous_timeout
     host = f"[{job.head_address}]" if ":" in job.head_address else job.head_address
     return [
         *nodes,
@@ -60,7 +62,9 @@ def options(job: Job) -> list[str]:
         "--rdzv-id",
         job.run_id,
         "--rdzv-conf",
-        f"is_host={'true' if job.node_rank == 0 else 'false'}",
+        f"is_host={int(job.node_rank == 0)},join_timeout={seconds},read_timeout={seconds}",
+        "--local-addr",
+        job.address,
         "--max-restarts",
         str(job.max_restarts),
     ]

@@ -145,7 +145,7 @@ def _check_overrides(values: Mapping[str, Values]) -> list[Finding]:
 def _check_rendezvous(values: Mapping[str, Values]) -> list[Finding]:
     fleet = next(iter(values.values()))
     findings = []
-    if fleet.rendezvous == "c10d" and fleet.launcher not in launchers.C10D:
+    if fleet.rendezvous == "c10d" and fleet.launcher not in launchers.C10D | {launchers.AUTO}:
         expected = f"axolotl_rendezvous: static with axolotl_launcher: {fleet.launcher}"
         remedy = f"set axolotl_rendezvous to static, or axolotl_launcher to {' or '.join(sorted(launchers.C10D))}"
         findings.append(Finding("rendezvous_invalid", (), expected, "c10d", remedy))

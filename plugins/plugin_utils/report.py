@@ -31,15 +31,16 @@ def markdown(artifact: Mapping[str, Any]) -> str:
         *(f"- {note}" for note in plan.get("notes", [])),
         f"- Transport: {evidence.get('transport') or 'not seen'}",
         "",
-        "| node | rank | started | after the agreed start | outcome | exit code |",
+        "| node | ranks | started | after the agreed start | outcome | exit code |",
         "|---|---|---|---|---|---|",
     ]
-    for node, part in plan["nodes"].items():
+    for node in plan["nodes"]:
         said = {name: evidence.get(name, {}).get(node) for name in PER_NODE}
         if said["started_late"] is not None:
             said["started_late"] = f"{said['started_late']:.3f} s"
         cells = [_cell(value) for value in said.values()]
-        lines.append(f"| {node} | {part['rank']} | {' | '.join(cells)} |")
+        ranks = names([str(rank) for rank in evidence.get("ranks", {}).get(node, [])])
+        lines.append(f"| {node} | {ranks} | {' | '.join(cells)} |")
     lines += ["", "## Findings", ""]
     for finding in artifact["findings"]:
         where = f" on {', '.join(finding['hosts'])}" if finding["hosts"] else ""
@@ -79,7 +80,9 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         lines.append(f"  {plan['launcher']}, {plan['launcher_reason']}")
     lines += [f"  {note}" for note in plan.get("notes", [])]
     for node, part in plan["nodes"].items():
-        lines.append(f"  rank {part['rank']}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
+        # With c10d torchrun gives the ranks out, whatever the order here.
+        rank = "any rank" if plan["rendezvous"] == "c10d" else f"rank {part['rank']}"
+        lines.append(f"  {rank}  {node} ({part['address']}):  {shlex.join(part['start']['argv'])}")
     nodes_of: dict[str, list[str]] = {}
     for node, part in plan["nodes"].items():
         variables = " ".join(f"{name}={found['value']}" for name, found in sorted(part["derived"].items()))

@@ -24,6 +24,7 @@ DEFINING = (
     "axolotl_python_platform",
     "axolotl_python_version",
     "axolotl_rendezvous",
+    "axolotl_rendezvous_timeout",
     "axolotl_repository",
     "axolotl_requirements",
     "axolotl_torch_backend",

@@ -231,6 +231,8 @@ def _active_runs(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
 def _override_options(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
     unknown = fingerprints.get(plan["head"], {}).get("release", {}).get("unknown_options", [])
     for option in unknown:
+        if option == launchers.OPTION and plan["launcher"] == launchers.AUTO:
+            continue  # which takes another launcher then
         if option == launchers.OPTION:
             expected = "an axolotl train that starts its launcher itself (--launcher, since 0.12.0)"
             remedy = "set axolotl_launcher to torchrun_legacy, or pin a newer commit"

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .findings import WARNING, Finding, names
+from .findings import WARNING, Finding, names, some
 from .smoke_run import STEPS
 
 Plan = Mapping[str, Any]
@@ -23,6 +23,9 @@ def judge(plan: Plan, evidence: Evidence) -> list[Finding]:
 
 def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     failure = evidence["first_failure"]
+    if evidence["unmet"]:
+        yield _never_met(plan, evidence["unmet"])
+        return
     if failure:
         where = f"logs are in runs/{plan['run_id']} on the node; collect brings them here"
         rank = f" (rank {failure['rank']})" if failure.get("rank") is not None else ""
@@ -46,20 +49,77 @@ def _ended_well(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
             )
 
 
+def _never_met(plan: Plan, unmet: Mapping[str, str]) -> Finding:
+    points: dict[str, list[str]] = {}
+    for node, point in unmet.items():
+        points.setdefault(point, []).append(node)
+    found = some([f"{names(nodes)} waited at {point}" for point, nodes in points.items()])
+    remedy = "see their logs (collect) and that the head can be reached; launch gives all nodes one endpoint and one id"
+    return Finding(
+        "rendezvous_failed",
+        tuple(unmet),
+        f"the launchers of all nodes meet within {plan['rendezvous_timeout']} s, at one endpoint and with one id",
+        found,
+        remedy,
+    )
+
+
 def _one_world(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
     cut_short = evidence["first_failure"] or "stopped" in evidence["outcomes"].values()
     if evidence["world_size"] == plan["world_size"] or (cut_short and not evidence["losses"]):
         return
     speaking = evidence["nodes_with_losses"]
-    alone = "; ".join("ranks " + names([str(rank) for rank in world]) for world in evidence["worlds"][:4])
+    worlds = evidence["worlds"]
+    alone = "; ".join("ranks " + _listed(world) for world in worlds[:4])
     proof = f"losses are logged on {names(speaking)}" if len(speaking) > 1 else "their processes are not connected"
+    what = f"no world formed: {len(worlds)} separate ones ({alone}), for {proof}; exit codes don't show it"
+    if len(worlds) == 1:
+        what = f"one world of another size ({alone}); exit codes don't show it"
     yield Finding(
         "no_world",
         tuple(speaking) if len(speaking) > 1 else (),
         f"one world of {plan['world_size']} ranks, connected to each other, of which rank 0 alone logs losses",
-        f"no world formed: {len(evidence['worlds'])} separate ones ({alone}), for {proof}; exit codes don't show it",
+        what,
         "see axolotl_environment: on CPU the trainers join only with ACCELERATE_USE_CPU=true",
     )
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    return names([str(rank) for rank in ranks])
+
+
+def _ranks(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    """Each rank is somewhere, and once: a launcher that was told something else may look well all the same."""
+    if evidence["first_failure"] or "stopped" in evidence["outcomes"].values():
+        return
+    found = evidence["ranks"]
+    size = plan["nproc_per_node"]
+    wrong = [node for node, ranks in found.items() if len(ranks) != size]
+    if plan["rendezvous"] != "c10d":
+        wrong += [node for node, ranks in found.items() if ranks[:1] != [plan["nodes"][node]["rank"] * size]]
+    nodes_of: dict[int, list[str]] = {}
+    for node, ranks in found.items():
+        for rank in ranks:
+            nodes_of.setdefault(rank, []).append(node)
+    wrong += [node for nodes in nodes_of.values() if len(nodes) > 1 for node in nodes]
+    hosts = tuple(node for node in found if node in wrong)
+    if hosts:
+        yield Finding(
+            "ranks",
+            hosts,
+            f"{size} trainers on each node, with the ranks 0 to {plan['world_size'] - 1}, each once",
+            some([f"{node} had {'rank ' + _listed(found[node]) if found[node] else 'none'}" for node in hosts]),
+            "see argv in the node.json of these nodes: processes per node and node rank are the launch plan's to set",
+        )
+
+
+def _restarts(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
+    if evidence["restarts"]:
+        found = some([f"{node}: {count} times" for node, count in evidence["restarts"].items()])
+        remedy = "see the logs for why; each time the trainers began anew, or went on from the last checkpoint"
+        yield Finding(
+            "restarted", tuple(evidence["restarts"]), "trainers that run to their end at once", found, remedy, WARNING
+        )
 
 
 def _losses(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
@@ -134,7 +194,17 @@ def _orphans(plan: Plan, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("processes_left", (node,), "no process of the run is left", found, "run stop")
 
 
-RULES: tuple[Rule, ...] = (_ended_well, _one_world, _losses, _tokens, _rng_states, _smoke, _orphans)
+RULES: tuple[Rule, ...] = (
+    _ended_well,
+    _one_world,
+    _ranks,
+    _restarts,
+    _losses,
+    _tokens,
+    _rng_states,
+    _smoke,
+    _orphans,
+)
 
 
 def supervised(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

@@ -172,6 +172,9 @@ SETTINGS: tuple[Setting, ...] = (
         "How the nodes meet; c10d ranks them as they come, and can start anew.",
     ),
     Setting(
+        "axolotl_rendezvous_timeout", SECONDS, 600, "Seconds for the launchers to meet by c10d; torchrun's own default."
+    ),
+    Setting(
         "axolotl_max_restarts",
         whole(0, 100),
         0,

@@ -38,7 +38,7 @@ from torch.distributed.run import get_args_parser
 def torchrun(words):
     found = get_args_parser().parse_args([*words, "x.py"] if "-m" not in words else words)
     names = ("nnodes", "node_rank", "nproc_per_node", "master_addr", "master_port", "rdzv_backend", "rdzv_endpoint",
-             "rdzv_id", "rdzv_conf", "max_restarts", "module", "training_script", "training_script_args")
+             "rdzv_id", "rdzv_conf", "max_restarts", "local_addr", "module", "training_script", "training_script_args")
     return {name: getattr(found, name) for name in names}
 
 def axolotl(words):
@@ -77,7 +77,7 @@ def test_the_real_parsers_take_every_command_as_it_is_meant(provisioned: Path, t
     config = tmp_path / "train.yml"
     config.write_text("base_model: x\n")
     overrides = {"max_steps": 3, "fsdp_config": {"offload_params": True}}
-    job = Job("/r", str(config), "/run", overrides, "a-run", 2, 1, 8, "10.0.0.1", 29500)
+    job = Job("/r", str(config), "/run", overrides, "a-run", "10.0.0.2", 2, 1, 8, "10.0.0.1", 29500)
     elastic = job._replace(rendezvous="c10d", max_restarts=2)
 
     def argv(name: str, of: Job) -> list[str]:
@@ -111,7 +111,8 @@ def test_the_real_parsers_take_every_command_as_it_is_meant(provisioned: Path, t
     assert answers[1]["rdzv_backend"] == "static"
     meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "10.0.0.1:29500", "rdzv_id": "a-run", "max_restarts": 2}
     assert {name: answers[2][name] for name in meeting} == meeting
-    assert answers[2]["rdzv_conf"] == "is_host=false"
+    assert answers[2]["rdzv_conf"] == "is_host=0,join_timeout=600,read_timeout=600"
+    assert answers[2]["local_addr"] == "10.0.0.2"
     assert {name: answers[3][name] for name in wanted} == wanted
     assert (answers[3]["module"], answers[3]["training_script"]) == (True, "axolotl.cli.train")
     assert answers[3]["training_script_args"] == [str(config), "--max-steps=3", "--fsdp-config--offload-params=True"]

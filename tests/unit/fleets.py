@@ -324,8 +324,12 @@ def evidence(node: str, rank: int, fleet: list[str], **changes: Any) -> dict[str
                 "expected_tokens": 0,
                 "machine": node,
                 "accelerator": "cpu",
+                "argv": [],
+                "rendezvous": "static",
+                "rendezvous_timeout": 600,
             },
             "state": {
+                "ranks": [rank],
                 "phase": "ended",
                 "outcome": "finished",
                 "reason": "trainer exited with 0",

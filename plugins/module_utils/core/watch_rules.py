@@ -52,7 +52,7 @@ class NodeState:
     seen_at: float | None = None
     """When the newest report came; None before the first."""
     worker_ended_at: float | None = None
-    """When it was first reported that a trainer process of this node had ended."""
+    """When it was first reported that a trainer process of this node had ended, and was not restarted."""
     finished_at: float | None = None
     """When it was first reported that this node's part had ended well."""
 
@@ -65,7 +65,9 @@ class NodeState:
         names = ("phase", "outcome", "stop_requested")
         changed = self.seen_at is None or any(report.get(name) != self.report.get(name) for name in names)
         self.report, self.seen_at = report, now
-        if report.get("worker_end") and self.worker_ended_at is None:
+        if not report.get("worker_end"):  # none has ended, or torchrun has restarted it
+            self.worker_ended_at = None
+        elif self.worker_ended_at is None:
             self.worker_ended_at = now
         if report.get("outcome") == FINISHED and self.finished_at is None:
             self.finished_at = now

@@ -14,6 +14,9 @@ from .run_directory import RunDirectory, read_json, run_directories
 
 _PLAN = (
     "argv",
+    "launcher",
+    "rendezvous",
+    "rendezvous_timeout",
     "release_id",
     "nproc_per_node",
     "master_port",

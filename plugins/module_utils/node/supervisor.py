@@ -54,7 +54,7 @@ EAGER = 300.0
 reading a large host's process table each second would cost a share of a core for weeks."""
 REPORTED = (
     *("phase", "outcome", "exit_code", "signal", "reason", "start_error"),
-    *("worker_end", "stop_requested", "processes", "at"),
+    *("worker_end", "stop_requested", "processes", "ranks", "restarts", "at"),
 )
 SETTLE = 3.0
 """Seconds that the launcher gets to say what became of a worker that died here, before it is ended itself:
@@ -252,8 +252,16 @@ class Supervisor:
         if self.trainer and (now - self.trainer_started < EAGER or now - self.scanned > SCAN_INTERVAL):
             self.scanned = now
             self.state["processes"] = self.trainer.find_workers(self.worker_ended)
+            self._record_ranks(self.trainer)
             if self.trainer.sample_connections():
                 self.keep(self.folder.connections_file, {"connections": self.trainer.connections()})
+
+    def _record_ranks(self, trainer: Trainer) -> None:
+        """Keep which ranks are here, and that torchrun has restarted them; the end that it got over is no failure."""
+        if trainer.ranks != self.state.get("ranks", []):
+            self.record(ranks=trainer.ranks)
+        if trainer.restarts != self.state.get("restarts", 0):
+            self.record(restarts=trainer.restarts, worker_end=None)
 
     def worker_ended(self, worker: Worker, wait_status: int | None) -> None:
         """Note the first trainer process that did not end well: if the run fails, that is where it began."""

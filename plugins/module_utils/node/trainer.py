@@ -36,10 +36,19 @@ def _end_with_parent() -> None:
 
 
 class Worker(NamedTuple):
-    """A process that trains: one that torchrun gave a rank."""
+    """A process that trains: one that torchrun gave a rank.
+
+    Attributes:
+        identity: the process.
+        rank: its rank in the world, as torchrun gave it: only with a static rendezvous can it be told before.
+        local_rank: its place on the node, which keeps its number when torchrun restarts what is in it.
+        store_port: where the trainers' store listens (MASTER_PORT), at which even strangers meet; None if not known.
+    """
 
     identity: processes.Identity
     rank: int
+    local_rank: int
+    store_port: int | None
 
 
 class Trainer:
@@ -62,7 +71,13 @@ class Trainer:
         self.pid = self._process.pid
         self.status: int | None = None
         self.workers: dict[int, Worker] = {}
+        self.restarts = 0
         self._links: dict[int, dict[str, tuple[sockets.Endpoint, sockets.Endpoint]]] = {}
+
+    @property
+    def ranks(self) -> list[int]:
+        """The global ranks of the workers that were found, in the order of their places on the node."""
+        return [worker.rank for worker in sorted(self.workers.values(), key=lambda worker: worker.local_rank)]
 
     def reap(self) -> None:
         """Collect every child that has ended: the launcher, whose status is kept, and orphans that came to us."""
@@ -94,42 +109,61 @@ class Trainer:
     def find_workers(self, on_end: Callable[[Worker, int | None], None]) -> int:
         """Look for workers that started since the last call; `on_end` is called the moment one of them ends.
 
-        It gets the worker and its wait status, None where somebody else has collected that already.
+        It gets the worker and its wait status, None where somebody else has collected that already. A worker in the
+        place of one that has ended is a restart: what is known of the one before is forgotten, since the new one may
+        have another rank.
 
         Returns:
             how many processes the trainer has.
         """
         tree = self.tree()
+        alive = {identity.pid for identity in tree}
         # The oldest first: a worker's helpers inherit its rank, and one that was orphaned comes before it in the tree.
         for identity in sorted(tree, key=lambda found: (found.start_time, found.pid)):
             if identity.pid in self.workers:
                 continue
             environment = processes.environment_of(identity.pid)
-            if "LOCAL_RANK" in environment and environment.get("RANK", "").isdigit():
-                worker = Worker(identity, int(environment["RANK"]))
+            if environment.get("LOCAL_RANK", "").isdigit() and environment.get("RANK", "").isdigit():
+                worker = _worker(identity, environment)
+                before = next((pid for pid, known in self.workers.items() if known.local_rank == worker.local_rank), 0)
                 # A worker's own helpers (data loaders, compilers) inherit its environment: the first one is it.
-                if worker.rank not in {known.rank for known in self.workers.values()}:
-                    self.workers[identity.pid] = worker
+                # Once it has ended they are orphans, and only what the launcher itself has started takes its place.
+                if not before or (before not in alive and self._has_started(identity)):
+                    self._replace(before, worker)
                     _call_at_end(worker, on_end)
         return len(tree)
 
+    def _has_started(self, identity: processes.Identity) -> bool:
+        process = processes.read_process(identity.pid)
+        return process is not None and process.parent == self.pid
+
+    def _replace(self, before: int, worker: Worker) -> None:
+        """Put a worker into its place, where there may have been one with the pid `before`."""
+        if self.workers.pop(before, None):
+            self._links.pop(before, None)
+            self.restarts += worker.local_rank == 0  # torchrun restarts all workers of a node together
+        self.workers[worker.identity.pid] = worker
+
     def sample_connections(self) -> bool:
-        """Add the workers' established connections to those seen so far; True where there was a new one."""
+        """Add the workers' established connections to those seen so far; True where there was a new one.
+
+        Those to the trainers' store are left out: they prove nothing.
+        """
         changed = False
         for pid, rows in sockets.connections_of(self.workers).items():
-            links = self._links.setdefault(self.workers[pid].rank, {})
-            new = {_digest(row): (row.local, row.remote) for row in rows}
+            links, store = self._links.setdefault(pid, {}), self.workers[pid].store_port
+            new = {_digest(row): (row.local, row.remote) for row in rows if store not in (row.local[1], row.remote[1])}
             if not new.keys() <= links.keys():
                 kept = sorted({**links, **new}.items())[:MAX_LINKS]
                 changed |= dict(kept) != links
-                self._links[self.workers[pid].rank] = dict(kept)
+                self._links[pid] = dict(kept)
         return changed
 
     def connections(self) -> list[dict[str, Any]]:
         """What was seen: which rank held a connection from where to where."""
         return [
-            {"rank": rank, "local": list(local), "remote": list(remote)}
-            for rank, links in self._links.items()
+            {"rank": self.workers[pid].rank, "local": list(local), "remote": list(remote)}
+            for pid, links in self._links.items()
             for local, remote in links.values()
         ]
 
@@ -151,6 +185,12 @@ class Trainer:
                 processes.signal_all(tree, signal.SIGKILL)
             await asyncio.sleep(0.05)
         return len(self.tree())
+
+
+def _worker(identity: processes.Identity, environment: dict[str, str]) -> Worker:
+    port = environment.get("MASTER_PORT", "")
+    store = int(port) if port.isdigit() else None
+    return Worker(identity, int(environment["RANK"]), int(environment["LOCAL_RANK"]), store)
 
 
 def _digest(row: sockets.TcpSocket) -> str:

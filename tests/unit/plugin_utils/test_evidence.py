@@ -23,6 +23,8 @@ def worlds(
     """The worlds of nodes with these connections, each node on a machine of its own unless said otherwise."""
     fleet = [f"node{rank}" for rank in range(len(connections))]
     nodes = {node: fleets.evidence(node, rank, fleet, connections=connections[rank]) for rank, node in enumerate(fleet)}
+    for rank, found in enumerate(nodes.values()):
+        found["run"]["state"]["ranks"] = list(range(rank * nproc, (rank + 1) * nproc))
     for node, found in (comms or {}).items():
         nodes[node]["log"]["nccl_communicators"] = found
     plan = {**evidence.recorded_plan(nodes), "nproc_per_node": nproc}
@@ -204,6 +206,7 @@ def test_a_row_per_node() -> None:
     rows = evidence.node_states(trained_together())
     assert rows["node0"] == {
         "rank": 0,
+        "ranks": [0],
         "phase": "ended",
         "outcome": "finished",
         "reason": "trainer exited with 0",

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from unit.fleets import fingerprints, inventory, plan_of, values_of
 
-from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launcher_choice, launchers, plan_checks
+from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import (
+    launcher_choice,
+    launchers,
+    plan_checks,
+    rules_preflight,
+)
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_job import Job
 
 OVERRIDES = {"max_steps": 3, "fsdp_config": {"offload_params": True}}
@@ -21,6 +26,7 @@ JOB = Job(
     run="/opt/runs/x",
     overrides=OVERRIDES,
     run_id="x",
+    address="10.0.0.2",
     nnodes=2,
     node_rank=1,
     nproc_per_node=8,
@@ -41,7 +47,8 @@ STATIC = [
     "29500",
 ]
 MEETING = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "10.0.0.1:29500", "--rdzv-id", "x"]
-C10D = [*SIZE, *MEETING, "--rdzv-conf", "is_host=false", "--max-restarts", "2"]
+CONF = ["--rdzv-conf", "is_host=0,join_timeout=600,read_timeout=600", "--local-addr", "10.0.0.2"]
+C10D = [*SIZE, *MEETING, *CONF, "--max-restarts", "2"]
 AXOLOTL = ["/opt/releases/r/venv/bin/axolotl", "train", "/opt/work/train.yml"]
 OPTIONS = ["--max-steps=3", "--fsdp-config.offload-params"]
 MODULE = ["-m", "axolotl.cli.train", "/opt/work/train.yml", "--max-steps=3", "--fsdp-config--offload-params=True"]
@@ -68,7 +75,7 @@ def test_the_whole_command(name: str, changes: dict[str, Any], argv: list[str]) 
 
 def test_the_head_alone_holds_the_store_of_c10d() -> None:
     argv = launchers.start("torchrun", JOB._replace(node_rank=0, rendezvous="c10d"))["argv"]
-    assert argv[argv.index("--rdzv-conf") + 1] == "is_host=true"
+    assert argv[argv.index("--rdzv-conf") + 1].startswith("is_host=1,")
 
 
 def test_an_address_of_ipv6_stands_in_brackets() -> None:
@@ -115,6 +122,15 @@ def test_what_auto_becomes(accelerator: str, hcas: Any, name: str, reason: str) 
         assert ("accelerate.json" in part["start"]["files"]) == (name == "accelerate")
 
 
+def test_auto_gives_way_to_what_the_commit_and_the_rendezvous_need() -> None:
+    plan = plan_of(2, launcher="auto", rendezvous="c10d", hcas=[])
+    prints = fingerprints(plan)
+    assert launcher_choice.chosen(plan, prints)["launcher"] == "torchrun"
+    prints["node0"]["release"]["unknown_options"] = ["--launcher"]
+    assert launcher_choice.chosen(plan, prints)["launcher"] == "torchrun_legacy"
+    assert [finding.id for finding in rules_preflight.examine(plan, prints)] == []
+
+
 def test_what_was_asked_for_stays() -> None:
     plan = plan_of(2, launcher="torchrun_legacy")
     assert launcher_choice.chosen(plan, fingerprints(plan)) == {**plan, "launcher_reason": ""}
@@ -124,7 +140,6 @@ def test_what_was_asked_for_stays() -> None:
     ("settings", "said"),
     [
         ({"launcher": "accelerate", "rendezvous": "c10d"}, "axolotl_rendezvous: static"),
-        ({"launcher": "auto", "rendezvous": "c10d"}, "axolotl_rendezvous: static"),
         ({"max_restarts": 1}, "axolotl_max_restarts: 0"),
     ],
 )
@@ -134,6 +149,8 @@ def test_what_does_not_go_together(settings: dict[str, Any], said: str) -> None:
     assert finding.expected.startswith(said)
 
 
-@pytest.mark.parametrize("settings", [{"rendezvous": "c10d", "max_restarts": 3}, {"launcher": "auto"}])
+@pytest.mark.parametrize(
+    "settings", [{"rendezvous": "c10d", "max_restarts": 3}, {"launcher": "auto", "rendezvous": "c10d"}]
+)
 def test_what_goes_together(settings: dict[str, Any]) -> None:
     assert plan_checks.check(values_of(inventory(2, **settings))) == []

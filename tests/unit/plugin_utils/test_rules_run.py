@@ -206,3 +206,68 @@ def test_a_node_that_has_no_such_run_is_not_absent(name: str) -> None:
     found = judge(name, {"node0": {"evidence": trained_together()["node0"]}, "node1": {"evidence": None}})
     assert ("run_missing", ("node1",)) in found
     assert "node_absent" not in dict(found)
+
+
+def with_ranks(first: list[int], second: list[int]) -> Nodes:
+    """Two nodes that trained together and had these ranks."""
+    nodes = trained_together()
+    for node, ranks in zip(nodes.values(), (first, second), strict=True):
+        node["run"]["state"]["ranks"] = ranks
+        node["run"]["plan"]["nproc_per_node"] = 1
+        for connection in node["connections"]:
+            connection["rank"] = ranks[0]
+    return nodes
+
+
+def test_with_c10d_the_ranks_are_those_that_torchrun_gave() -> None:
+    nodes = with_ranks([1], [0])
+    assert found(nodes, rendezvous="c10d") == []
+    # With a static rendezvous that is not what they were told.
+    assert found(nodes) == [("ranks", ("node0", "node1"))]
+    assert judged(nodes)[0].found == "node0 had rank 1; node1 had rank 0"
+
+
+def test_with_c10d_a_rank_that_was_not_read_is_not_assumed() -> None:
+    nodes = with_ranks([1], [0])
+    del nodes["node1"]["run"]["state"]["ranks"]
+    assert found(nodes, rendezvous="c10d") == [("no_world", ()), ("ranks", ("node1",))]
+
+
+def test_a_rank_twice_is_no_pass() -> None:
+    for rendezvous in ("static", "c10d"):
+        findings = found(with_ranks([0], [0]), rendezvous=rendezvous)
+        assert ("no_world", ()) in findings
+        assert findings[-1][0] == "ranks"
+    assert judged(with_ranks([0], [0]), rendezvous="c10d")[-1].hosts == ("node0", "node1")
+
+
+def test_fewer_trainers_than_planned_are_no_pass_though_they_are_one_world() -> None:
+    """Without --nproc-per-node torchrun starts one on each node."""
+    nodes = with_ranks([0], [1])
+    world, ranks = judged(nodes, nproc_per_node=4, world_size=8)
+    assert (world.id, ranks.id, ranks.hosts) == ("no_world", "ranks", ("node0", "node1"))
+    assert world.found.startswith("one world of another size (ranks 0, 1)")
+    assert ranks.expected == "4 trainers on each node, with the ranks 0 to 7, each once"
+
+
+def test_nodes_that_never_met() -> None:
+    nodes = trained_together()
+    for node, found_ in nodes.items():
+        found_["run"]["state"].update(ranks=[], outcome="failed", exit_code=1)
+        found_["run"]["plan"]["argv"] = ["torchrun", "--rdzv-endpoint", "h:1", "--rdzv-id", f"id-of-{node}"]
+        found_["log"].update(losses=[], loss_count=0)
+    error = "torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError"
+    nodes["node1"]["log"]["errors"] = [error]
+    nodes["node0"]["run"]["watch"] = {"first_failure": {"node": "node1", "what": f"trainer exited with 1 ({error})"}}
+    (finding,) = judged(nodes, rendezvous="c10d", rendezvous_timeout=30)
+    assert (finding.id, finding.hosts) == ("rendezvous_failed", ("node0", "node1"))
+    assert finding.expected == "the launchers of all nodes meet within 30 s, at one endpoint and with one id"
+    assert finding.found == "node0 waited at h:1 with id id-of-node0; node1 waited at h:1 with id id-of-node1"
+
+
+def test_restarts_are_said() -> None:
+    nodes = trained_together()
+    nodes["node1"]["run"]["state"]["restarts"] = 2
+    (finding,) = judged(nodes)
+    assert (finding.id, finding.hosts, finding.severity) == ("restarted", ("node1",), "warning")
+    assert finding.found == "node1: 2 times"

@@ -127,6 +127,7 @@ BAD = [
     ("smoke", "maybe"),
     ("axolotl_require_smoke", -1),
     ("axolotl_max_restarts", -1),
+    ("axolotl_rendezvous_timeout", 0),
     ("axolotl_launcher", ["torchrun"]),
     ("axolotl_master_port", 80),
     ("axolotl_master_port", 65536),

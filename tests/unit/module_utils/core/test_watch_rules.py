@@ -272,3 +272,13 @@ def test_a_report_matters_when_it_may_change_the_decision() -> None:
 def test_a_stop_that_is_asked_for_is_no_failure_of_the_trainer_that_it_ends() -> None:
     nodes = fleet(failed(), {**RUNNING, "stop_requested": True})
     assert decided(nodes) == Order(END, "stopped on request on node1")
+
+
+def test_a_worker_that_was_restarted_is_no_suspect() -> None:
+    nodes = fleet(RUNNING, RUNNING)
+    ended = {**RUNNING, "worker_end": {"rank": 0, "pid": 5, "signal": 9}}
+    nodes[0].take(ended, 2.0)
+    assert nodes[0].worker_ended_at == 2.0
+    nodes[0].take(RUNNING, 3.0)
+    nodes[1].take(failed(), 4.0)
+    assert first_failure(nodes, nodes[1], 4.0)["node"] == "node1"

@@ -16,9 +16,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
+def start_worker(*arguments: str, rank: str = "") -> subprocess.Popen[bytes]:
     """As torchrun does: in a session of its own, with its ranks in the environment."""
-    rank = os.environ["NODE_RANK"]
+    rank = rank or os.environ["NODE_RANK"]
     environment = {**os.environ, "RANK": rank, "LOCAL_RANK": "0"}
     return subprocess.Popen([sys.executable, *arguments], env=environment, start_new_session=True)
 
@@ -50,6 +50,21 @@ def main(how: str, argument: str = "") -> int:
         time.sleep(120)
     if how == "launch":  # a worker; after its end the launcher takes its time and fails
         worker = start_worker("-c", "import time; time.sleep(120)")
+        say(f"worker {worker.pid}")
+        worker.wait()
+        time.sleep(float(argument))
+        return 1
+    if how == "restart":  # a worker; after its end another one in its place, until the file says how to end
+        worker = start_worker("-c", "import time; time.sleep(120)")
+        say(f"worker {worker.pid}")
+        worker.wait()
+        wait = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.02)"
+        return start_worker("-c", wait, argument, rank="7").wait()
+    if how == "orphan":  # a worker with a helper that outlives it
+        helper = (
+            "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])"
+        )
+        worker = start_worker("-c", f"{helper}; print('helper', flush=True); time.sleep(120)")
         say(f"worker {worker.pid}")
         worker.wait()
         time.sleep(float(argument))

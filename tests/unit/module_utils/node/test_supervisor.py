@@ -514,3 +514,32 @@ def test_a_units_command_line_takes_any_path(word: str, quoted: str) -> None:
 
 def test_the_main_command_of_a_unit_takes_a_dollar() -> None:
     assert supervisor_start.systemd_argv(RunDirectory("/$x 5%"), "node0", 5)[-1] == "/$$x 5%"
+
+
+def test_what_torchrun_restarts_is_counted_and_no_failure(fleet: Fleet) -> None:
+    (node,) = fleet.of(1)
+    node.start("restart", str(fleet.base / "end"))
+    first = node.worker()
+    wait_for(lambda: node.state.get("ranks") == [0])
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: node.state.get("restarts") == 1)
+    assert node.state["ranks"] == [7]  # c10d may give another rank
+    assert node.state["worker_end"] is None
+    (fleet.base / "end").write_text("0")
+    state = node.ended()
+    assert (state["outcome"], state["restarts"]) == ("finished", 1)
+
+
+def test_what_a_dead_worker_leaves_is_not_its_restart(fleet: Fleet) -> None:
+    """Data loaders and the like have its ranks in their environment."""
+    (node,) = fleet.of(1)
+    node.start("orphan", "4")
+    worker = node.worker()
+    wait_for(lambda: node.state.get("ranks") == [0])
+    wait_for(lambda: "helper" in node.log)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: node.state.get("worker_end"))
+    time.sleep(2.5)  # two more looks
+    assert node.state["worker_end"]["rank"] == 0
+    assert "restarts" not in node.state
+    assert node.ended()["outcome"] == "failed"

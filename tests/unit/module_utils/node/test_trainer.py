@@ -22,7 +22,7 @@ def ended_trainer(folder: Path, *ranks: int) -> Trainer:
     """A trainer that has ended, with workers that never were: the pid of rank 3 is 103."""
     trainer = Trainer(["/bin/true"], dict(os.environ), str(folder), str(folder / "log"))
     trainer._process.wait()
-    trainer.workers = {100 + rank: Worker(Identity(100 + rank, 1), rank) for rank in ranks}
+    trainer.workers = {100 + rank: Worker(Identity(100 + rank, 1), rank, rank, 29500) for rank in ranks}
     return trainer
 
 
@@ -58,3 +58,13 @@ def test_each_worker_has_its_own_share(tmp_path: Path, monkeypatch: pytest.Monke
     found = trainer.connections()
     assert len(found) == MAX_LINKS + 1
     assert {"rank": 1, "local": ["10.0.0.1", 9], "remote": ["10.0.0.3", 9]} in found
+
+
+def test_connections_to_the_trainers_store_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With c10d it listens on a port that the kernel chose; what listens there is in the worker's environment."""
+    ends = [Endpoint("10.0.0.1", 29_500), Endpoint("10.0.0.2", 30_000), Endpoint("10.0.0.2", 30_001)]
+    rows = [TcpSocket(ends[0], ends[1], 1, 1), TcpSocket(ends[1], ends[0], 1, 1), TcpSocket(ends[1], ends[2], 1, 1)]
+    monkeypatch.setattr(sockets, "connections_of", lambda pids: dict.fromkeys(pids, rows))
+    trainer = ended_trainer(tmp_path, 0)
+    assert trainer.sample_connections()
+    assert trainer.connections() == [{"rank": 0, "local": list(ends[1]), "remote": list(ends[2])}]
