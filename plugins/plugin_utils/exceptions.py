@@ -78,7 +78,8 @@ _FOUND = """
     hca_firmware head_address head_resolves_loopback head_unreachable hub_missing hub_revision ib_errors
     ib_hca_missing ib_link_layer ib_module_missing ib_port_down ib_rate_low ib_unreadable interface_address
     interface_down interface_loopback interface_management interface_missing kernel lock machine_differs
-    machine_twice memlock_low mtu_blackhole mtu_differs name_resolution nccl nccl_library nccl_settings
+    machine_twice memlock_low mtu_blackhole mtu_differs name_resolution nccl nccl_harmful nccl_hca_prefix nccl_library
+    nccl_settings nccl_unread
     neighbour_table node_address node_reaches_nobody node_unreachable_by_peers open_files os
     override_unknown package_edited packages pair_unreachable path_mtu prepared_damaged prepared_differs
     prepared_missing prepared_stale probe_failed python release_damaged release_unfinished rerun_data roce_gid_missing

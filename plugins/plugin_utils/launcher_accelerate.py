@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command of one node for accelerate, and the configuration file that it is given: never the account's own.
 
-The nodes' files differ in machine_rank alone. FSDP, its version and the precision are not in them: Axolotl sets these
-in each trainer's environment from its own config (src/axolotl/utils/trainer.py), whatever accelerate has put there, so
-one file serves all. MULTI_CPU is no choice: with it each node trains alone and exits with 0.
+The nodes' files differ in machine_rank alone. How to train is not in them: Axolotl sets FSDP, DeepSpeed and precision
+in each trainer's environment itself (prepare_optim_env in src/axolotl/utils/trainer.py), but only what its config turns
+on. With `distributed_type: FSDP` accelerate would turn on what the config leaves off, cpu_ram_efficient_loading among
+it, and nothing would turn it off again; so the type is MULTI_GPU for all of them. MULTI_CPU is no choice: with it each
+node trains alone and exits with 0.
 """
 
 from __future__ import annotations

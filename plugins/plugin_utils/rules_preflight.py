@@ -21,6 +21,7 @@ from . import (
     rules_fsdp,
     rules_health,
     rules_infiniband,
+    rules_nccl,
     rules_network,
     rules_parity,
     rules_prepared,
@@ -267,6 +268,7 @@ LAST: tuple[Rule, ...] = (
     *rules_fsdp.RULES,
     *rules_network.RULES,
     rules_infiniband.examine,
+    *rules_nccl.RULES,
     *rules_health.RULES,
     _root_user,
 )

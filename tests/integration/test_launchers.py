@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fleet import LOCAL, PROJECT, Fleet
+from support.fleet import LOCAL, PROJECT, Fleet, Outcome, alive
 
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils import launchers
 from ansible_collections.gpufleet.axolotl.plugins.plugin_utils.launcher_job import Job
@@ -130,11 +130,45 @@ def test_every_way_trains_the_same(fleet: Fleet, way: str) -> None:
     assert len(evidence["nodes_with_losses"]) == 1
 
 
-def test_accelerate_that_trains_alone_is_no_pass(fleet: Fleet) -> None:
-    """Without ACCELERATE_USE_CPU, as with MULTI_CPU, each node is a world of its own and exits with 0."""
-    environment = {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    outcome = fleet.run("launch", axolotl_launcher="accelerate", axolotl_environment=environment)
+def planted(fleet: Fleet, *replacements: tuple[str, str], **settings: Any) -> Outcome:
+    """Launch with something changed in the text of the plan that preflight has completed, which must not pass."""
+    plan = "preflight_judgement.plan | to_json"
+    for pattern, replacement in replacements:
+        plan += f" | regex_replace({pattern!r}, {replacement!r})"
+    outcome = fleet.run("launch", run_plan="{{ " + plan + " | from_json }}", **settings)
     assert (outcome.rc != 0, outcome.artifact["verdict"]) == (True, "fail")
+    assert alive(outcome.artifact["run_id"]) == []
+    return outcome
+
+
+def test_an_accelerate_that_starts_processes_without_a_world(fleet: Fleet) -> None:
+    cpu = (("MULTI_GPU", "MULTI_CPU"), (r"use_cpu(..): false", r"use_cpu\1: true"))
+    outcome = planted(fleet, *cpu, axolotl_launcher="accelerate")
+    assert outcome.artifact["evidence"]["exit_codes"] == {"node0": 0, "node1": 0}
+    assert outcome.finding("no_world")["hosts"] == ["node0", "node1"]
+
+
+def test_nodes_with_two_ids_never_meet_and_say_so_in_time(fleet: Fleet) -> None:
+    id_of_node1 = '"--rdzv-id", "{}", "--rdzv-conf", "is_host=0'
+    other = (id_of_node1.format('[^"]+'), id_of_node1.format("another"))
+    outcome = planted(fleet, other, axolotl_rendezvous="c10d", axolotl_rendezvous_timeout=20)
+    finding = outcome.finding("rendezvous_failed")
+    assert finding["hosts"] == ["node0", "node1"]
+    assert f"with id {outcome.artifact['run_id']}" in finding["found"]
+    assert "with id another" in finding["found"]
+    assert outcome.errors == ["rendezvous_failed"]
+
+
+def test_torchruns_default_of_one_process_for_each_node(fleet: Fleet) -> None:
+    outcome = planted(fleet, ('"--nproc-per-node", "1", ', ""), ('"nproc_per_node": 1', '"nproc_per_node": 2'))
+    assert outcome.artifact["evidence"]["exit_codes"] == {"node0": 0, "node1": 0}
+    assert outcome.finding("ranks")["found"] == "node0 had rank 0; node1 had rank 1"
+    assert "no_world" in outcome.errors
+
+
+def test_a_node_rank_twice(fleet: Fleet) -> None:
+    outcome = planted(fleet, ('"--node-rank", "1"', '"--node-rank", "0"'))
+    assert outcome.finding("trainer_failed")
 
 
 def test_a_run_is_run_again_from_its_record(fleet: Fleet, tmp_path: Path) -> None:
