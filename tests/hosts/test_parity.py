@@ -174,10 +174,10 @@ PLANTS = {
     ),
     "a variable of NCCL": Plant(
         "nccl_settings",
-        "echo NCCL_BUFFSIZE=2097152 >~train/.nccl.conf",
+        "echo NCCL_NTHREADS=256 >~train/.nccl.conf",
         "rm ~train/.nccl.conf",
-        "NCCL_BUFFSIZE not set",
-        "NCCL_BUFFSIZE=2097152 (/home/train/.nccl.conf)",
+        "NCCL_NTHREADS not set",
+        "NCCL_NTHREADS=256 (/home/train/.nccl.conf)",
     ),
     "a flipped byte in a shard": Plant(
         "training_file",
