@@ -58,7 +58,7 @@ def override_options(overrides: Mapping[str, Any]) -> list[str]:
     Raises:
         InvalidOverride: a key that is the launcher's, or a value that has no form on the command line.
     """
-    return [_option(key, value) for key, value in _flatten(overrides)]
+    return [_option(key, value) for key, value in _ordered(overrides)]
 
 
 def module_options(overrides: Mapping[str, Any]) -> list[str]:
@@ -71,7 +71,12 @@ def module_options(overrides: Mapping[str, Any]) -> list[str]:
         InvalidOverride: as override_options.
     """
     override_options(overrides)
-    return [f"--{key.replace('.', '--')}={value}" for key, value in _flatten(overrides)]
+    return [f"--{key.replace('.', '--')}={value}" for key, value in _ordered(overrides)]
+
+
+def _ordered(overrides: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """By name, so that a record, in which the order is lost, gives the same command."""
+    return sorted(_flatten(overrides), key=lambda option: option[0])
 
 
 def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -189,6 +189,6 @@ def test_a_large_fleet_has_longer_to_join() -> None:
 
 def test_the_options_that_the_launch_uses_are_listed_for_the_check() -> None:
     overrides = {"max_steps": 3, "flash_attention": False}
-    options = ["--max-steps", "--no-flash-attention"]
+    options = ["--no-flash-attention", "--max-steps"]
     assert plan_of(overrides=overrides)["train_options"] == ["--launcher", *options]
     assert plan_of(overrides=overrides, launcher="torchrun_legacy")["train_options"] == options

@@ -50,8 +50,8 @@ MEETING = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "10.0.0.1:29500", "--rdz
 CONF = ["--rdzv-conf", "is_host=0,join_timeout=600,read_timeout=600", "--local-addr", "10.0.0.2"]
 C10D = [*SIZE, *MEETING, *CONF, "--max-restarts", "2"]
 AXOLOTL = ["/opt/releases/r/venv/bin/axolotl", "train", "/opt/work/train.yml"]
-OPTIONS = ["--max-steps=3", "--fsdp-config.offload-params"]
-MODULE = ["-m", "axolotl.cli.train", "/opt/work/train.yml", "--max-steps=3", "--fsdp-config--offload-params=True"]
+OPTIONS = ["--fsdp-config.offload-params", "--max-steps=3"]
+MODULE = ["-m", "axolotl.cli.train", "/opt/work/train.yml", "--fsdp-config--offload-params=True", "--max-steps=3"]
 ELASTIC = {"rendezvous": "c10d", "max_restarts": 2}
 
 
