@@ -85,13 +85,13 @@ attributes:
 EXAMPLES = r"""
 - name: Prepare the datasets
   gpufleet.axolotl.dataset_prepare:
-    path: /opt/axolotl/work/prepared
+    path: /srv/training/prepared
     inputs: "{{ gpufleet_plan.plan.nodes[inventory_hostname].inputs }}"
     release: /opt/axolotl/current
-    config: /opt/axolotl/work/train.yml
-    work: /opt/axolotl/work
+    config: /srv/training/train.yml
+    work: /srv/training
     environment: "{{ gpufleet_plan.plan.nodes[inventory_hostname].environment }}"
-    log: /opt/axolotl/work/preprocess.log
+    log: /srv/training/preprocess.log
   register: prepared
 """
 

@@ -139,7 +139,7 @@ EXAMPLES = r"""
 - name: Read the node
   gpufleet.axolotl.node_fingerprint:
     release: /opt/axolotl/releases/0123456789ab-0123456789ab
-    config: /opt/axolotl/work/config.yml
+    config: /srv/training/config.yml
     runs: /opt/axolotl/runs
     address: 198.51.100.12
     head_address: 198.51.100.11

@@ -78,7 +78,7 @@ attributes:
 EXAMPLES = r"""
 - name: Have a model
   gpufleet.axolotl.training_source:
-    path: /opt/axolotl/work/models/tiny
+    path: /srv/training/models/tiny
     source:
       kind: hub
       location: org/tiny

@@ -73,18 +73,18 @@ attributes:
 EXAMPLES = r"""
 - name: Digest a model
   gpufleet.axolotl.tree_digest:
-    path: /srv/axolotl/work/model
+    path: /srv/training/model
   register: model
 
 - name: Digest it again, and read only what has changed
   gpufleet.axolotl.tree_digest:
-    path: /srv/axolotl/work/model
+    path: /srv/training/model
     cache: /srv/axolotl/digests
     expect: "{{ model.digest }}"
 
 - name: Say what differs from another host
   gpufleet.axolotl.tree_digest:
-    path: /srv/axolotl/work/model
+    path: /srv/training/model
     compare: "{{ hostvars['node1'].model.entries }}"
 """
 

@@ -19,6 +19,7 @@ from tools.hosts.bed import SHARED, Bed
 
 NODES = ["host0", "host1", "host2"]
 ROOT = f"{SHARED}/axolotl"
+WORK = f"{ROOT}/work"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_one_storage_for_three_hosts(hosts: Bed, fleet: HostFleet) -> None:
             host, "su", "train", "-c", f"{ROOT}/current/venv/bin/python -c 'import axolotl.cli.main'"
         )
         assert current == ""
-        assert hosts.execute(host, "cat", f"{ROOT}/work/data/train.jsonl") == '{"text": "x"}'
+        assert hosts.execute(host, "cat", f"{WORK}/data/train.jsonl") == '{"text": "x"}'
     before = files(hosts)
     assert ".gpufleet" not in before
     assert changed(fleet.provision()) == 0

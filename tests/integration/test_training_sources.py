@@ -83,7 +83,8 @@ def test_another_file_than_the_digest_says_stops_it(tmp_path: Path, site: Site) 
     assert done.returncode != 0
     (finding,) = fleet.artifact()["findings"]
     assert f"{site.address}/data.jsonl must have SHA-256" in finding["found"]
-    assert not list(fleet.folder.glob("nodes/*/work/*.jsonl"))
+    for node in fleet.names:
+        assert not list((fleet.root(node) / "work").glob("*.jsonl"))
 
 
 def fetch_model(path: Path, model: Site, **arguments: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ NEW = (2, 30, 7)
 
 
 def test_the_account_has_a_home_until_2_30_and_then_the_environment() -> None:
-    environment = {"HOME": "/opt/axolotl/work"}
+    environment = {"HOME": "/opt/axolotl/home"}
     assert nccl_config.paths(environment, "/home/trainer") == ["/home/trainer/.nccl.conf", "/etc/nccl.conf"]
     assert nccl_config.paths(environment, "/home/trainer", (2, 29, 7)) == ["/home/trainer/.nccl.conf", "/etc/nccl.conf"]
-    assert nccl_config.paths(environment, "/home/trainer", NEW) == ["/opt/axolotl/work/.nccl.conf", "/etc/nccl.conf"]
+    assert nccl_config.paths(environment, "/home/trainer", NEW) == ["/opt/axolotl/home/.nccl.conf", "/etc/nccl.conf"]
     assert nccl_config.paths({}, "/home/trainer", NEW) == ["/etc/nccl.conf"]
     assert nccl_config.paths({}, None) == ["/etc/nccl.conf"]
 

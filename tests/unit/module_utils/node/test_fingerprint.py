@@ -135,5 +135,5 @@ def test_the_nccl_that_is_loaded_decides_which_file_counts(
 ) -> None:
     nccl = {"version": "2.30.3", "path": "/x"}
     monkeypatch.setattr(fingerprint, "_libraries", lambda options: {"nccl": nccl, "error": None})
-    found = fingerprint.read({**options, "environment": {"HOME": "/opt/work"}})
-    assert found["nccl"]["files"][0]["path"] == "/opt/work/.nccl.conf"
+    found = fingerprint.read({**options, "environment": {"HOME": "/opt/home"}})
+    assert found["nccl"]["files"][0]["path"] == "/opt/home/.nccl.conf"
