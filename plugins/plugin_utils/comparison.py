@@ -1,12 +1,12 @@
 # Copyright: gpufleet.axolotl contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares one value over all nodes, once, and names those that differ."""
+"""Compares one value over all nodes, once: who has which, and who differs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 Value = TypeVar("Value", bound=Hashable)
@@ -17,6 +17,14 @@ class Outliers(NamedTuple):
 
     expected: object
     found: dict[object, list[str]]
+
+
+def by_value(found: Iterable[tuple[str, Value]]) -> dict[Value, tuple[str, ...]]:
+    """Each value with the nodes that have it, of pairs of a node and a value; both in the order in which they come."""
+    nodes_of: dict[Value, list[str]] = {}
+    for node, value in found:
+        nodes_of.setdefault(value, []).append(node)
+    return {value: tuple(nodes) for value, nodes in nodes_of.items()}
 
 
 def outliers(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.gpufleet.axolotl.plugins.module_utils.core import library_versions, nvidia_smi
 
 from . import data_network
+from .comparison import by_value
 from .data_network import Fingerprint, Fingerprints, Plan
 from .findings import ERROR, WARNING, Finding, examples
 
@@ -67,14 +68,6 @@ def _names_mig(variable: str | None) -> bool:
     return variable is not None and "MIG-" in variable
 
 
-def _by_value(found: Iterable[tuple[str, Hashable]]) -> dict[Any, tuple[str, ...]]:
-    """Each value with the nodes that have it."""
-    nodes_of: dict[Hashable, list[str]] = {}
-    for node, value in found:
-        nodes_of.setdefault(value, []).append(node)
-    return {value: tuple(nodes) for value, nodes in nodes_of.items()}
-
-
 # The rules
 
 
@@ -92,7 +85,7 @@ def _unread(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         for name, error in errors(fingerprint)
         if error
     ]
-    for (name, error), nodes in _by_value(found).items():
+    for (name, error), nodes in by_value(found).items():
         help_ = UNREAD.get(name) or "see what hangs or fails on these nodes; dmesg often says it"
         remedy = f"{help_}; what could not be read was not checked"
         yield Finding("probe_failed", nodes, "an answer from every probe", f"{name}: {error}", remedy, WARNING)
@@ -107,7 +100,7 @@ def _driver(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         libraries = data_network.environment(plan, node).get("LD_LIBRARY_PATH", "")
         if lack and not re.search(r"/compat(?:[/:]|$)", libraries):
             found.append((node, (built_for, lack, gpus["driver"])))
-    for (built_for, lack, driver), nodes in _by_value(found).items():
+    for (built_for, lack, driver), nodes in by_value(found).items():
         yield Finding(
             "driver_too_old",
             nodes,
@@ -135,7 +128,7 @@ def _nccl_library(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         nccl, release = fingerprint["libraries"]["nccl"], plan["nodes"][node]["paths"]["release"]
         if nccl and nccl["path"] and release and not nccl["path"].startswith(f"{release}/"):
             found.append((node, f"NCCL {nccl['version'] or 'of an unknown version'} from {nccl['path']}"))
-    for said, nodes in _by_value(found).items():
+    for said, nodes in by_value(found).items():
         remedy = (
             "take the library's folder out of LD_LIBRARY_PATH and LD_PRELOAD in axolotl_environment, and out of "
             "/etc/ld.so.conf.d on these nodes"
@@ -153,7 +146,7 @@ def _hidden(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         seen = len(nvidia_smi.visible(gpus, variable))
         if seen < plan["nproc_per_node"]:
             found.append((node, f"CUDA_VISIBLE_DEVICES={variable[:200]} leaves {seen} of {len(gpus)} GPUs"))
-    for said, nodes in _by_value(found).items():
+    for said, nodes in by_value(found).items():
         expected = f"trainers that see {plan['nproc_per_node']} GPUs"
         remedy = "correct CUDA_VISIBLE_DEVICES in axolotl_environment, or take it out; or lower axolotl_nproc_per_node"
         yield Finding("gpu_hidden", nodes, expected, said, remedy)
@@ -171,7 +164,7 @@ def _unused(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         used = plan["nproc_per_node"] * sharing[identities[node]]
         if used < seen:
             found.append((node, f"{used} of {seen} GPUs get one"))
-    for said, nodes in _by_value(found).items():
+    for said, nodes in by_value(found).items():
         remedy = "raise axolotl_nproc_per_node; or name the GPUs that are meant in CUDA_VISIBLE_DEVICES"
         yield Finding("gpu_unused", nodes, "a trainer process for each GPU", said, remedy, WARNING)
 
@@ -184,7 +177,7 @@ def _fabric(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         for state in [fingerprint["gpus"]["fabric_manager"]]
         if state and state != "active"
     ]
-    for state, nodes in _by_value(stopped).items():
+    for state, nodes in by_value(stopped).items():
         expected = "an active nvidia-fabricmanager, since the machine has NVSwitches"
         yield Finding("fabric_manager", nodes, expected, state, START_FABRIC_MANAGER)
 
@@ -222,7 +215,7 @@ def _neighbours(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
         most = fingerprint["room"]["neighbours"][family]
         if most is not None and most < 2 * peers:
             found.append((node, (family, most)))
-    for (family, most), nodes in _by_value(found).items():
+    for (family, most), nodes in by_value(found).items():
         setting = f"net.{family}.neigh.default.gc_thresh3"
         remedy = (
             f"sysctl -w {setting}={max(4096, 4 * peers)}, and in /etc/sysctl.d; gc_thresh1 and gc_thresh2 to half of it"

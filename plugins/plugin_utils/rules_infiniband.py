@@ -11,18 +11,17 @@ node uses, such as the second one of an adapter, is nobody's fault.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from . import data_network
+from .comparison import by_value
 from .data_network import ETHERNET, Fabric, Fingerprints, Plan, Port
-from .findings import WARNING, Finding, names
+from .findings import GIB, WARNING, Finding, names
 
 Lacking = Mapping[str, "Lacks"]
 Rule = Callable[[Plan, Fingerprints, Fabric, Lacking], Iterator[Finding]]
 
-GIBI = 1 << 30
-LEAST_MEMLOCK = GIBI
+LEAST_MEMLOCK = GIB
 """Bytes. The usual defaults, 64 KiB and 8 MiB, don't suffice for one connection: NCCL pins a buffer of 4 MiB for each
 channel and peer (NCCL_BUFFSIZE). Above this a limit can do, but nobody can say for how many peers."""
 FLAPPING = ("link_downed", "link_error_recovery")
@@ -107,16 +106,15 @@ def _sort_out(lacking: Lacks, fabric: Fabric, ports: list[Port]) -> None:
 
 
 def _down(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    found = {
-        node: [
-            (port.label, port.facts["state"], port.facts["phys_state"], port.facts["link_layer"]) for port in lack.down
-        ]
+    found = [
+        (node, (port.label, port.facts["state"], port.facts["phys_state"], port.facts["link_layer"]))
         for node, lack in lacking.items()
-    }
-    for (label, state, phys_state, layer), nodes in _by_value(found).items():
+        for port in lack.down
+    ]
+    for (label, state, phys_state, layer), nodes in by_value(found).items():
         remedy = f"{_why_down(state, phys_state, layer)}; {ELSEWHERE}"
         found_state = f"state {state}, physical state {phys_state}"
-        yield Finding("ib_port_down", tuple(nodes), f"{label} is ACTIVE", found_state, remedy)
+        yield Finding("ib_port_down", nodes, f"{label} is ACTIVE", found_state, remedy)
 
 
 def _why_down(state: str | None, phys_state: str | None, link_layer: str) -> str:
@@ -129,35 +127,37 @@ def _why_down(state: str | None, phys_state: str | None, link_layer: str) -> str
 
 
 def _link_layer(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    found = {
-        node: [(port.label, port.facts["link_layer"]) for port in lack.other_layer] for node, lack in lacking.items()
-    }
-    for (label, layer), nodes in _by_value(found).items():
+    found = [
+        (node, (port.label, port.facts["link_layer"])) for node, lack in lacking.items() for port in lack.other_layer
+    ]
+    for (label, layer), nodes in by_value(found).items():
         expected = f"{label} has link layer {fabric.link_layer}, like the others that carry the training"
         remedy = f"set the adapter's LINK_TYPE_P1 or _P2 (mlxconfig) and restart the host; {ELSEWHERE}"
-        yield Finding("ib_link_layer", tuple(nodes), expected, layer, remedy)
+        yield Finding("ib_link_layer", nodes, expected, layer, remedy)
 
 
 def _absent(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    found = {}
+    found = []
     for node, lack in lacking.items():
         if lack.absent and not fingerprints[node]["infiniband"]["unclaimed"]:  # else a driver is missing, which is said
-            there = sorted({port.hca for port in fabric.ports[node].values()})
-            found[node] = [(", ".join(lack.absent), names(there) if there else "none")]
-    for (absent, there), nodes in _by_value(found).items():
+            present = sorted({port.hca for port in fabric.ports[node].values()})
+            found.append((node, (", ".join(lack.absent), names(present) if present else "none")))
+    for (absent, there), nodes in by_value(found).items():
         remedy = (
             "see that the adapter is seated and its driver loaded (lspci; modprobe mlx5_ib), or name the adapters that "
             "these nodes use in axolotl_hcas ([] for none)"
         )
-        yield Finding("ib_hca_missing", tuple(nodes), f"adapters for {absent}", f"adapters: {there}", remedy)
+        yield Finding("ib_hca_missing", nodes, f"adapters for {absent}", f"adapters: {there}", remedy)
 
 
 def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    unclaimed = {node: fingerprints[node]["infiniband"]["unclaimed"] for node in fabric.selections}
-    for address, nodes in _by_value(unclaimed).items():
+    unclaimed = [
+        (node, address) for node in fabric.selections for address in fingerprints[node]["infiniband"]["unclaimed"]
+    ]
+    for address, nodes in by_value(unclaimed).items():
         yield Finding(
             "ib_module_missing",
-            tuple(nodes),
+            nodes,
             "a driver for each InfiniBand controller",
             f"{address} has none that makes an adapter of it",
             "modprobe mlx5_ib; where there is no such module, provision with infiniband_provider: inbox or doca, or "
@@ -173,24 +173,26 @@ def _modules(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: La
 def _rate(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     rates = Counter(port.facts["gbits"] for ports in fabric.usable.values() for port in ports if port.facts["gbits"])
     usual = max(rates, key=lambda rate: (rates[rate], rate), default=0)
-    slow = {
-        node: [(port.label, port.facts["rate"]) for port in ports if (port.facts["gbits"] or usual) < usual]
+    slow = [
+        (node, (port.label, port.facts["rate"]))
         for node, ports in fabric.usable.items()
-    }
+        for port in ports
+        if (port.facts["gbits"] or usual) < usual
+    ]
     expected = "{} runs at " + f"{usual:g} Gb/sec, as most ports do"
     remedy = "clean, reseat or replace the cable; see that both ends allow the rate and the full width"
-    on_purpose = {node: found for node, found in slow.items() if plan["nodes"][node]["hcas"]}
-    unmeant = {node: found for node, found in slow.items() if node not in on_purpose}
-    for (label, rate), nodes in _by_value(unmeant).items():
+    on_purpose = [(node, found) for node, found in slow if plan["nodes"][node]["hcas"]]
+    unmeant = [(node, found) for node, found in slow if not plan["nodes"][node]["hcas"]]
+    for (label, rate), nodes in by_value(unmeant).items():
         meant = f"{remedy}; if these nodes are slower on purpose, name their adapters in axolotl_hcas"
-        yield Finding("ib_rate_low", tuple(nodes), expected.format(label), str(rate), meant)
-    for (label, rate), nodes in _by_value(on_purpose).items():
-        yield Finding("ib_rate_low", tuple(nodes), expected.format(label), str(rate), remedy, WARNING)
+        yield Finding("ib_rate_low", nodes, expected.format(label), str(rate), meant)
+    for (label, rate), nodes in by_value(on_purpose).items():
+        yield Finding("ib_rate_low", nodes, expected.format(label), str(rate), remedy, WARNING)
 
 
 def _errors(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    flapping: dict[str, list[tuple[str, str]]] = {}
-    rising: dict[str, list[tuple[str, str]]] = {}
+    flapping: list[tuple[str, tuple[str, str]]] = []
+    rising: list[tuple[str, tuple[str, str]]] = []
     for node, ports in fabric.usable.items():
         counters = fingerprints[node]["infiniband"]["counters"]
         for port in ports:
@@ -198,51 +200,49 @@ def _errors(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lac
             if risen:
                 said = ", ".join(f"{name} by {count}" for name, count in sorted(risen.items()))
                 kind = flapping if set(risen) & set(FLAPPING) else rising
-                kind.setdefault(node, []).append((port.label, f"{said} within {counters['seconds']:.1f} s"))
+                kind.append((node, (port.label, f"{said} within {counters['seconds']:.1f} s")))
     expected, remedy = "{}: no error counter rises", "clean, reseat or replace the cable; then look again"
-    for (label, said), nodes in _by_value(flapping).items():
-        yield Finding("ib_errors", tuple(nodes), expected.format(label), said, f"the link is lost at times: {remedy}")
-    for (label, said), nodes in _by_value(rising).items():
-        yield Finding("ib_errors", tuple(nodes), expected.format(label), said, remedy, WARNING)
+    for (label, said), nodes in by_value(flapping).items():
+        yield Finding("ib_errors", nodes, expected.format(label), said, f"the link is lost at times: {remedy}")
+    for (label, said), nodes in by_value(rising).items():
+        yield Finding("ib_errors", nodes, expected.format(label), said, remedy, WARNING)
 
 
 def _gids(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     """Over RoCE a port is reached by the GID of an address; NCCL takes the one that NCCL_IB_GID_INDEX names."""
-    found: dict[str, list[tuple[str, str]]] = {
-        node: [(port.label, "any") for port in lack.unaddressed] for node, lack in lacking.items()
-    }
-    if fabric.link_layer == ETHERNET:
-        for node, ports in fabric.usable.items():
-            index = data_network.environment(plan, node).get("NCCL_IB_GID_INDEX", "")
-            for port in ports:
-                there = {str(gid["index"]) for gid in port.gids}
-                if not there or (index.isdigit() and index not in there):
-                    found[node].append((port.label, index if index.isdigit() and there else "any"))
-    for (label, index), nodes in _by_value(found).items():
+    found = []
+    for node, lack in lacking.items():
+        found += [(node, (port.label, "any")) for port in lack.unaddressed]
+        index = data_network.environment(plan, node).get("NCCL_IB_GID_INDEX", "")
+        for port in fabric.usable[node] if fabric.link_layer == ETHERNET else []:
+            there = {str(gid["index"]) for gid in port.gids}
+            if not there or (index.isdigit() and index not in there):
+                found.append((node, (port.label, index if index.isdigit() and there else "any")))
+    for (label, index), nodes in by_value(found).items():
         which = "a RoCE v2 GID with an IP address" if index == "any" else f"RoCE v2 GID {index} (NCCL_IB_GID_INDEX)"
         remedy = "give the adapter's interface an address on the data network"
         if index != "any":
             remedy = "leave NCCL_IB_GID_INDEX unset: it is derived on each node"
-        yield Finding("roce_gid_missing", tuple(nodes), f"{label} has {which}", "it has not", f"{remedy}; {ELSEWHERE}")
+        yield Finding("roce_gid_missing", nodes, f"{label} has {which}", "it has not", f"{remedy}; {ELSEWHERE}")
 
 
 def _memlock(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
     """RDMA pins memory. On CPU the trainers talk over sockets, which don't."""
-    low: dict[str, list[tuple[str, str]]] = {}
-    limited: dict[str, list[tuple[str, str]]] = {}
+    low: list[tuple[str, tuple[str, str]]] = []
+    limited: list[tuple[str, tuple[str, str]]] = []
     for node, ports in fabric.usable.items():
         limits = fingerprints[node]["limits"]
         if not ports or plan["accelerator"] != "cuda":
             continue
         if not limits["memlock"]:
-            low[node] = [(limits["context"], limits["error"] or "it could not be read")]
+            low.append((node, (limits["context"], limits["error"] or "it could not be read")))
         elif limits["memlock"]["soft"] != "unlimited":
             size = limits["memlock"]["soft"]
-            (low if size < LEAST_MEMLOCK else limited)[node] = [(limits["context"], _size(size))]
-    for (context, size), nodes in _by_value(low).items():
-        yield Finding("memlock_low", tuple(nodes), *_memlock_words(context, size))
-    for (context, size), nodes in _by_value(limited).items():
-        yield Finding("memlock_low", tuple(nodes), *_memlock_words(context, size), WARNING)
+            (low if size < LEAST_MEMLOCK else limited).append((node, (limits["context"], _size(size))))
+    for (context, size), nodes in by_value(low).items():
+        yield Finding("memlock_low", nodes, *_memlock_words(context, size))
+    for (context, size), nodes in by_value(limited).items():
+        yield Finding("memlock_low", nodes, *_memlock_words(context, size), WARNING)
 
 
 def _memlock_words(context: str, found: str) -> tuple[str, str, str]:
@@ -257,39 +257,32 @@ def _memlock_words(context: str, found: str) -> tuple[str, str, str]:
 
 
 def _size(size: int) -> str:
-    return f"{size / GIBI:g} GiB" if size >= GIBI else f"{size >> 10} KiB"
+    return f"{size / GIB:g} GiB" if size >= GIB else f"{size >> 10} KiB"
 
 
 def _gpudirect(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    found: dict[str, list[str]] = {}
+    found = []
     for node, ports in fabric.usable.items():
         way = fingerprints[node]["infiniband"]["gpudirect"]
         if plan["accelerator"] != "cuda" or not ports or not way or way["peermem"]:
             continue
         if not way["dmabuf"]:
-            found[node] = ["no nvidia-peermem, and a kernel without DMA-BUF for RDMA"]
+            found.append((node, "no nvidia-peermem, and a kernel without DMA-BUF for RDMA"))
         elif way["open_driver"] is False:
-            found[node] = ["no nvidia-peermem, and a driver that is not the open one, which DMA-BUF needs"]
-    for said, nodes in _by_value(found).items():
+            found.append((node, "no nvidia-peermem, and a driver that is not the open one, which DMA-BUF needs"))
+    for said, nodes in by_value(found).items():
         expected = "a direct way between GPU and adapter: DMA-BUF or nvidia-peermem"
         remedy = "use NVIDIA's open kernel module with kernel 5.12 or newer, or modprobe nvidia-peermem"
-        yield Finding("gpudirect_missing", tuple(nodes), expected, said, remedy, WARNING)
+        yield Finding("gpudirect_missing", nodes, expected, said, remedy, WARNING)
 
 
 def _unread(plan: Plan, fingerprints: Fingerprints, fabric: Fabric, lacking: Lacking) -> Iterator[Finding]:
-    found = {node: [fingerprints[node]["infiniband"]["error"]] for node in fabric.selections}
-    for error, nodes in _by_value({node: list(filter(None, errors)) for node, errors in found.items()}).items():
+    found = [
+        (node, error) for node in fabric.selections for error in [fingerprints[node]["infiniband"]["error"]] if error
+    ]
+    for error, nodes in by_value(found).items():
         remedy = "see to the adapter (dmesg): its driver or firmware does not answer; a restart of the host often helps"
-        yield Finding("ib_unreadable", tuple(nodes), "adapters that answer", error, remedy)
-
-
-def _by_value(found: Mapping[str, list[Any]]) -> dict[Any, list[str]]:
-    """Each value with the nodes that have it."""
-    nodes_of: dict[Hashable, list[str]] = {}
-    for node, values in found.items():
-        for value in values:
-            nodes_of.setdefault(value, []).append(node)
-    return nodes_of
+        yield Finding("ib_unreadable", nodes, "adapters that answer", error, remedy)
 
 
 RULES: tuple[Rule, ...] = (

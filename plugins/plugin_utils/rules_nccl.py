@@ -11,15 +11,20 @@ nodes is the row nccl_settings' business (rules_parity.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from . import nccl_variables
+from .comparison import by_value
 from .data_network import Fingerprints, Plan
 from .findings import WARNING, Finding
 from .nccl_names import NameList
 
-Rule = Callable[[Plan, Fingerprints], Iterator[Finding]]
+Setting = Mapping[str, str]
+"""`value`, and `source`, where it comes from."""
+Settings = Mapping[str, list[tuple[str, Setting]]]
+"""Variable to what each node that has it makes of it."""
+Rule = Callable[[Settings, Fingerprints], Iterator[Finding]]
 
 BUFFSIZE = 4 << 20
 """Bytes, NCCL's default for NCCL_BUFFSIZE."""
@@ -86,52 +91,48 @@ HARMS: tuple[Harm, ...] = (
 )
 
 
-def _harmful(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+def examine(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+    """Hold every rule against the fleet."""
+    settings: dict[str, list[tuple[str, Setting]]] = {}
+    for node, fingerprint in fingerprints.items():
+        for name, setting in (fingerprint["nccl"]["settings"] or {}).items():
+            settings.setdefault(name, []).append((node, setting))
+    for rule in RULES:
+        yield from rule(settings, fingerprints)
+
+
+def _harmful(settings: Settings, fingerprints: Fingerprints) -> Iterator[Finding]:
     for harm in HARMS:
-        found = {
-            node: f"{harm.name}={setting['value']} ({setting['source']})"
-            for node, setting in _settings(fingerprints, harm.name)
+        found = [
+            (node, f"{harm.name}={setting['value']} ({setting['source']})")
+            for node, setting in settings.get(harm.name, [])
             if harm.harms(setting["value"])
-        }
-        for said, nodes in _by_value(found).items():
+        ]
+        for said, nodes in by_value(found).items():
             yield Finding("nccl_harmful", nodes, harm.expected, said, harm.remedy, WARNING)
 
 
-def _renamed(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    found = {}
+def _renamed(settings: Settings, fingerprints: Fingerprints) -> Iterator[Finding]:
     for name, successor in RENAMED.items():
-        found.update(
-            {(node, name): (name, setting["source"], successor) for node, setting in _settings(fingerprints, name)}
-        )
-    nodes_of: dict[tuple[str, str, str], list[str]] = {}
-    for (node, _name), said in found.items():
-        nodes_of.setdefault(said, []).append(node)
-    for (name, source, successor), nodes in nodes_of.items():
         remedy = f"set {successor} instead, or take it out"
-        yield Finding(
-            "nccl_unread", tuple(nodes), "variables that are read", f"{name} ({source}) was renamed", remedy, WARNING
-        )
+        for source, nodes in _sources(settings.get(name, [])):
+            said = f"{name} ({source}) was renamed"
+            yield Finding("nccl_unread", nodes, "variables that are read", said, remedy, WARNING)
 
 
-def _unknown(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
-    nodes_of: dict[tuple[str, str], list[str]] = {}
-    near: dict[str, str] = {}
-    for node, fingerprint in fingerprints.items():
-        for name, setting in (fingerprint["nccl"]["settings"] or {}).items():
-            if name not in near:
-                near[name] = nccl_variables.meant(name) if name not in RENAMED else ""
-            if near[name]:
-                nodes_of.setdefault((name, setting["source"]), []).append(node)
-    for (name, source), nodes in nodes_of.items():
-        said = f"{name} ({source}), which NCCL does not know (did you mean {near[name]}?)"
-        remedy = "correct the name: NCCL passes over what it does not know without a word"
-        yield Finding("nccl_unread", tuple(nodes), "variables that are read", said, remedy, WARNING)
+def _unknown(settings: Settings, fingerprints: Fingerprints) -> Iterator[Finding]:
+    remedy = "correct the name: NCCL passes over what it does not know without a word"
+    for name, found in settings.items():
+        near = nccl_variables.meant(name) if name not in RENAMED else ""
+        for source, nodes in _sources(found) if near else ():
+            said = f"{name} ({source}), which NCCL does not know (did you mean {near}?)"
+            yield Finding("nccl_unread", nodes, "variables that are read", said, remedy, WARNING)
 
 
-def _adapter_prefix(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]:
+def _adapter_prefix(settings: Settings, fingerprints: Fingerprints) -> Iterator[Finding]:
     """Without = each name is a prefix: mlx5_1 is mlx5_10 to mlx5_19 too."""
-    found = {}
-    for node, setting in _settings(fingerprints, "NCCL_IB_HCA"):
+    found = []
+    for node, setting in settings.get("NCCL_IB_HCA", []):
         value = setting["value"]
         listed = NameList.parse(value)
         names = set() if value.startswith(("^", "=")) else {name for name, _port in listed.entries}
@@ -140,25 +141,16 @@ def _adapter_prefix(plan: Plan, fingerprints: Fingerprints) -> Iterator[Finding]
             hca for hca in adapters if hca not in names and any(hca.startswith(name) for name in names & set(adapters))
         ]
         if more:
-            found[node] = f"NCCL_IB_HCA={value} ({setting['source']}) takes {', '.join(sorted(more)[:4])} too"
-    for said, nodes in _by_value(found).items():
+            taken = ", ".join(sorted(more)[:4])
+            found.append((node, f"NCCL_IB_HCA={value} ({setting['source']}) takes {taken} too"))
+    for said, nodes in by_value(found).items():
         remedy = "put = before the first name; or leave NCCL_IB_HCA unset: it is derived on each node"
         yield Finding("nccl_hca_prefix", nodes, "exactly the adapters that are named", said, remedy, WARNING)
 
 
-def _settings(fingerprints: Fingerprints, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A setting on each node that has it."""
-    for node, fingerprint in fingerprints.items():
-        setting = (fingerprint["nccl"]["settings"] or {}).get(name)
-        if setting:
-            yield node, setting
-
-
-def _by_value(found: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    nodes_of: dict[str, list[str]] = {}
-    for node, said in found.items():
-        nodes_of.setdefault(said, []).append(node)
-    return {said: tuple(nodes) for said, nodes in nodes_of.items()}
+def _sources(found: list[tuple[str, Setting]]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Where a variable comes from, with the nodes on which it comes from there."""
+    return by_value((node, setting["source"]) for node, setting in found).items()
 
 
 RULES: tuple[Rule, ...] = (_harmful, _renamed, _unknown, _adapter_prefix)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from .findings import WARNING, amount
+from .findings import GIB, WARNING, amount
 from .rule_table import AT_LEAST, EQUAL_IN_GROUP, Fingerprint, Plan, Row
 from .setting_types import InvalidValue, mapping, whole
 
@@ -21,7 +21,6 @@ SAME_SYSTEM = "bring the nodes to one version with the operating system's packag
 SAME_DRIVER = "install the same driver on the nodes, and reboot those where it was changed"
 SEE_TO_GPU = "see to the node's GPUs (nvidia-smi -q), or keep the node out of axolotl_nodes until it is repaired"
 
-GIB = 1 << 30
 LEAST_SHM: Mapping[str, int] = {"cuda": GIB, "cpu": 0}
 """Accelerator to bytes of /dev/shm. NCCL passes data between the GPUs of a node through it, PyTorch's data loaders
 between processes; NCCL's guide ("Troubleshooting", "Docker") asks for --shm-size=1g, where Docker gives 64 MiB, and

@@ -268,7 +268,7 @@ LAST: tuple[Rule, ...] = (
     *rules_fsdp.RULES,
     *rules_network.RULES,
     rules_infiniband.examine,
-    *rules_nccl.RULES,
+    rules_nccl.examine,
     *rules_health.RULES,
     _root_user,
 )
